@@ -1,0 +1,184 @@
+"""Boxes, blocks with halos, and the executors that run one function over many blocks.
+
+A voxel algorithm is written once, as a function of one block. `map_blocks` hands the blocks to an executor and yields
+the results in the order of the blocks, whatever the executor, so that what is summed up afterwards has the same bits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from voxloop.errors import InputError
+
+Shape3 = tuple[int, int, int]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+ItemIn = TypeVar("ItemIn", contravariant=True)
+ResultOut = TypeVar("ResultOut", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box of voxels: `start` (z, y, x) belongs to it, `stop` (z, y, x) does not."""
+
+    start: Shape3
+    stop: Shape3
+
+    @classmethod
+    def of_shape(cls, shape: Sequence[int]) -> Box:
+        """Return the box that holds a whole volume of `shape` (z, y, x)."""
+        z, y, x = (int(n) for n in shape)
+        return cls((0, 0, 0), (z, y, x))
+
+    @property
+    def shape(self) -> Shape3:
+        """Size in voxels (z, y, x); 0 along an axis where the box is empty."""
+        z, y, x = (max(0, b - a) for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        z, y, x = self.shape
+        return z * y * x
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """Slices that cut the box out of the whole volume."""
+        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    def grow(self, halo: Sequence[int], bounds: Box) -> Box:
+        """Return the box with `halo` (z, y, x) voxels more on each side, cut off at `bounds`."""
+        start = tuple(max(lo, a - h) for a, h, lo in zip(self.start, halo, bounds.start, strict=True))
+        stop = tuple(min(hi, b + h) for b, h, hi in zip(self.stop, halo, bounds.stop, strict=True))
+        return Box(start, stop)  # type: ignore[arg-type]  # three of each
+
+    def slices_in(self, outer: Box) -> tuple[slice, slice, slice]:
+        """Slices that cut this box out of an array that holds `outer`."""
+        z, y, x = (slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True))
+        return z, y, x
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One piece of work: `inner` is what it answers for, `outer` what it has to read (inner plus halo)."""
+
+    index: int
+    inner: Box
+    outer: Box
+
+    @property
+    def inner_in_outer(self) -> tuple[slice, slice, slice]:
+        """Slices that cut the inner box out of an array that holds the outer box."""
+        return self.inner.slices_in(self.outer)
+
+
+def partition(shape: Sequence[int], block_shape: Sequence[int], halo: Sequence[int] = (0, 0, 0)) -> list[Block]:
+    """Cut a volume of `shape` (z, y, x) into blocks of `block_shape`, in C order; halos end at the volume's border."""
+    if any(n < 1 for n in block_shape):
+        raise InputError(f"block_shape must be at least 1 along each axis, not {tuple(block_shape)}")
+    whole = Box.of_shape(shape)
+    corners = itertools.product(*(range(0, n, b) for n, b in zip(whole.shape, block_shape, strict=True)))
+    blocks = []
+    for index, corner in enumerate(corners):
+        stop = tuple(min(c + b, n) for c, b, n in zip(corner, block_shape, whole.shape, strict=True))
+        inner = Box(corner, stop)  # type: ignore[arg-type]  # three of each
+        blocks.append(Block(index, inner, inner.grow(halo, whole)))
+    return blocks
+
+
+class Executor(Protocol):
+    """Runs a function over items and yields the results in the order of the items."""
+
+    @property
+    def n_workers(self) -> int:
+        """How many items are computed at a time."""
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield `function(item)` for each item, in order."""
+
+
+class SerialExecutor:
+    """One item after the other, in the calling thread."""
+
+    n_workers = 1
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield `function(item)` for each item, in order."""
+        return map(function, items)
+
+
+class ThreadExecutor:
+    """Threads of this process; kernels and most of numpy let go of the interpreter lock.
+
+    At most twice as many items as threads are under way or waiting to be collected, so that memory stays bounded when
+    the caller is slower than the workers.
+    """
+
+    def __init__(self, n_workers: int | None = None) -> None:
+        self.n_workers = n_workers if n_workers is not None else available_cpus()
+        if self.n_workers < 1:
+            raise InputError(f"n_workers must be at least 1, not {n_workers}")
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield `function(item)` for each item, in order; what has not started is dropped when the caller stops."""
+        remaining = iter(items)
+        with ThreadPoolExecutor(self.n_workers, thread_name_prefix="voxloop") as pool:
+            waiting: deque[Future[Result]] = deque()
+            try:
+                for item in itertools.islice(remaining, 2 * self.n_workers):
+                    waiting.append(pool.submit(function, item))
+                while waiting:
+                    result = waiting.popleft().result()
+                    for item in itertools.islice(remaining, 1):
+                        waiting.append(pool.submit(function, item))
+                    yield result
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def available_cpus() -> int:
+    """Return the number of processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def default_executor() -> Executor:
+    """Return threads, one per processor; serial on a machine with one processor."""
+    n = available_cpus()
+    return ThreadExecutor(n) if n > 1 else SerialExecutor()
+
+
+class Progress(Protocol):
+    """Told after each finished piece of a stage; may raise `Cancelled` to stop the stage."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Take note that `done` of `total` pieces of `stage` are finished."""
+
+
+def map_blocks(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    stage: str = "",
+) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, and tell `progress` after each."""
+    executor = executor or default_executor()
+    total = len(items)
+    if progress is not None:
+        progress(stage, 0, total)
+    for done, result in enumerate(executor.map(function, items), start=1):
+        yield result
+        if progress is not None:
+            progress(stage, done, total)

@@ -1,0 +1,141 @@
+"""What the user chose, as frozen data with a digest. What is stale follows from comparing digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from voxloop.errors import InputError
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+FeatureFamily = Literal[
+    "gaussian",
+    "laplacian",
+    "gradient_magnitude",
+    "difference_of_gaussians",
+    "structure_tensor",
+    "hessian",
+]
+FAMILIES: tuple[FeatureFamily, ...] = (
+    "gaussian",
+    "laplacian",
+    "gradient_magnitude",
+    "difference_of_gaussians",
+    "structure_tensor",
+    "hessian",
+)
+SIGMAS: tuple[float, ...] = (0.3, 0.7, 1.0, 1.6, 3.5, 5.0, 10.0)
+Statistic = Literal["mean", "std"]
+UncertaintyKind = Literal["total_entropy", "selection_entropy", "conditional_entropy", "min_max", "min_margin"]
+
+
+class Spec(BaseModel):
+    """Base of the specs: frozen, no unknown fields, wrong values raise `InputError` in one line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InputError(describe_validation(error)) from None
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal digest of the fields; equal specs have equal digests on every machine."""
+        return digest_of(type(self).__name__, self.model_dump(mode="json"))
+
+    def changed(self, **fields: Any) -> Self:
+        """Return a validated copy with some fields replaced."""
+        return type(self)(**{**self.model_dump(), **fields})
+
+
+def digest_of(*parts: Any) -> str:
+    """Return the hexadecimal digest of JSON-able parts."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def describe_validation(error: ValidationError) -> str:
+    """Return the first problem of a pydantic error as one line: which field, what is wrong, what was given."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "value"
+    reason = first["msg"].removeprefix("Value error, ")
+    given = "" if not first["loc"] else f", not {first['input']!r}"
+    return f"{field}: {reason}{given}"
+
+
+class SlicSpec(Spec):
+    """How the volume is cut into supervoxels.
+
+    Give `n_segments` or `size` (voxels per supervoxel), not both; with neither, `size` is 340, the setting of
+    Konyushkova et al. (2015) on isotropic electron microscopy.
+    """
+
+    n_segments: Annotated[int, Field(ge=1)] | None = None
+    size: PositiveFloat | None = None
+    compactness: PositiveFloat = 0.3
+    max_num_iter: Annotated[int, Field(ge=1, le=1000)] = 10
+    sigma: NonNegativeFloat = 1.0
+    min_size_factor: Annotated[float, Field(ge=0, le=1)] = 0.25
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        if self.n_segments is not None and self.size is not None:
+            raise ValueError("give n_segments or size, not both")
+        return self
+
+
+class FeatureSpec(Spec):
+    """Which filters describe the voxels, and how they are pooled over a supervoxel.
+
+    Every family is computed at every sigma, but 0.3 serves Gaussian smoothing only (`cells` overrides the choice).
+    Sigmas in `sigmas_2d` are computed slice by slice.
+    """
+
+    definition: Literal["voxloop", "ilastik"] = "voxloop"
+    families: tuple[FeatureFamily, ...] = FAMILIES
+    sigmas: tuple[PositiveFloat, ...] = SIGMAS
+    sigmas_2d: tuple[PositiveFloat, ...] = ()
+    statistics: tuple[Statistic, ...] = ("mean", "std")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        for name in ("families", "sigmas", "statistics"):
+            chosen = getattr(self, name)
+            if not chosen:
+                raise ValueError(f"{name} must name at least one")
+            if len(set(chosen)) != len(chosen):
+                raise ValueError(f"{name} names something twice")
+        if unknown := set(self.sigmas_2d) - set(self.sigmas):
+            raise ValueError(f"sigmas_2d holds {sorted(unknown)}, which sigmas does not")
+        if not any(self.families_at(sigma) for sigma in self.sigmas):
+            raise ValueError("no family is left: sigmas below 0.5 serve gaussian only")
+        return self
+
+    def families_at(self, sigma: float) -> tuple[FeatureFamily, ...]:
+        """Return the families computed at `sigma`: below 0.5 a derivative of a Gaussian cannot be sampled."""
+        return tuple(family for family in self.families if sigma >= 0.5 or family == "gaussian")
+
+
+class ClassifierSpec(Spec):
+    """The forest that learns from the labelled supervoxels."""
+
+    n_trees: Annotated[int, Field(ge=1, le=10_000)] = 100
+    min_samples_leaf: Annotated[int, Field(ge=1)] = 1
+    max_features: Literal["sqrt", "log2", "all"] = "sqrt"
+    balanced: bool = True
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class QuerySpec(Spec):
+    """How the next place to label is chosen."""
+
+    uncertainty: UncertaintyKind = "total_entropy"
+    top_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
