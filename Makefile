@@ -1,0 +1,40 @@
+# Everything runs in .venv, which the first target makes. `make help` lists the targets.
+.DEFAULT_GOAL := help
+RUN := .venv/bin/
+DEMO := demo-output
+
+.PHONY: help demo test test-slow lint docs bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+demo:  ## set up, then run the main job on the sample volume; results in demo-output/
+	@tools/setup
+	$(RUN)voxloop demo --out $(DEMO)
+
+test:  ## set up, then the fast tests
+	@tools/setup dev
+	$(RUN)pytest
+
+test-slow:  ## the tests that take longer
+	@tools/setup dev
+	$(RUN)pytest -m slow
+
+lint:  ## style, types, import rules
+	@tools/setup dev
+	$(RUN)ruff check
+	$(RUN)ruff format --check
+	$(RUN)mypy
+	$(RUN)lint-imports
+
+docs:  ## build the documentation into site/
+	@tools/setup dev
+	$(RUN)mkdocs build --strict --quiet
+
+bench:  ## compare speed with other libraries, in ratios
+	@tools/setup dev
+	$(RUN)python -m benchmarks
+
+clean:  ## remove the environment and everything that was built
+	rm -rf .venv site build dist $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

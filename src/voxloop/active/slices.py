@@ -1,0 +1,179 @@
+"""The slice to label next: along every axis, where most uncertainty is seen for the voxels one has to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+
+from voxloop.active.uncertainty import top_uncertain
+from voxloop.errors import InputError
+from voxloop.supervoxels import Extent
+from voxloop.volume import Spacing, relative_spacing
+
+AXIS_NAMES = "zyx"
+
+
+@dataclass(frozen=True)
+class SliceSuggestion:
+    """A slice worth labelling.
+
+    Attributes
+    ----------
+    axis, index
+        The slice: 0, 1 or 2 for z, y or x, and its position.
+    center
+        (z, y, x) voxel to centre the view on: where in the slice the uncertainty is densest.
+    score
+        Uncertainty per voxel shown; comparable between axes.
+    supervoxels
+        Ids that the slice cuts among the most uncertain of the volume, most uncertain first: the ones to label.
+    reason
+        One line that says why.
+    """
+
+    axis: int
+    index: int
+    center: tuple[int, int, int]
+    score: float
+    supervoxels: NDArray[np.uint32]
+    reason: str
+
+
+def suggest_slices(
+    scores: ArrayLike,
+    extent: Extent,
+    centers: NDArray[np.float64],
+    *,
+    spacing: Spacing = (1.0, 1.0, 1.0),
+    labelled: ArrayLike = (),
+    avoid: Iterable[tuple[int, int]] = (),
+    axes: Sequence[int] | None = None,
+    number: int = 1,
+    top_share: float = 0.1,
+) -> list[SliceSuggestion]:
+    """Return the best slices, best first.
+
+    A slice's score is the summed uncertainty of the unlabelled supervoxels that it cuts, divided by the voxels that it
+    shows inside the mask. Two suggestions along one axis, and a suggestion and a slice to `avoid`, lie more than a
+    supervoxel's diameter apart.
+
+    Parameters
+    ----------
+    scores
+        (n,) uncertainty of supervoxel 1..n.
+    extent
+        Which slices each supervoxel meets, from `voxloop.supervoxels.measure`.
+    centers
+        (n, 3) centres of the supervoxels in voxels (z, y, x).
+    spacing
+        Size of a voxel (z, y, x).
+    labelled
+        Ids of labelled supervoxels: they count for nothing.
+    avoid
+        Slices (axis, index) that are labelled already or were skipped.
+    axes
+        Axes to look along; by default those with more than one slice, or z for a 2D image.
+    number
+        How many suggestions are wanted; fewer come back when no further slice keeps its distance.
+    top_share
+        Share of all supervoxels that counts as most uncertain, in `supervoxels` and `reason`.
+
+    Raises
+    ------
+    InputError
+        If an axis does not exist, `number` is below 1, or every supervoxel is labelled.
+    """
+    values = np.asarray(scores, np.float64).copy()
+    done = np.asarray(labelled, np.int64)
+    if number < 1:
+        raise InputError(f"number must be 1 or more, not {number}")
+    if done.size >= values.size and np.unique(done).size == values.size:
+        raise InputError("every supervoxel is labelled: there is nothing left to suggest")
+    values[done - 1] = 0
+    shape = tuple(len(counts) for counts in extent.voxels_per_slice)
+    chosen_axes = [a for a in range(3) if shape[a] > 1] or [0] if axes is None else list(axes)
+    if not chosen_axes or any(a not in (0, 1, 2) for a in chosen_axes):
+        raise InputError(f"axes must name some of 0 (z), 1 (y) and 2 (x), not {axes}")
+
+    top = top_uncertain(values, share=top_share, exclude=done)
+    distance = _diameters(extent)
+    profiles = {axis: _score_slices(values, extent, axis) for axis in chosen_axes}
+    for axis, index in avoid:
+        if axis in profiles:
+            _block_neighbourhood(profiles[axis], index, distance[axis])
+    suggestions: list[SliceSuggestion] = []
+    while len(suggestions) < number:
+        axis = max(chosen_axes, key=lambda a: profiles[a].max())
+        index = int(profiles[axis].argmax())
+        score = float(profiles[axis][index])
+        if score == -np.inf:
+            break
+        suggestions.append(_describe(axis, index, score, values, extent, centers, spacing, top))
+        _block_neighbourhood(profiles[axis], index, distance[axis])
+    return suggestions
+
+
+def _score_slices(values: NDArray[np.float64], extent: Extent, axis: int) -> NDArray[np.float64]:
+    """Return the score of every slice along `axis`; minus infinity where the mask leaves nothing to see."""
+    shown = extent.voxels_per_slice[axis]
+    # A supervoxel is one piece, so it meets every slice between its first and its last: a sum of ranges.
+    change = np.zeros(len(shown) + 1)
+    np.add.at(change, extent.first[:, axis], values)
+    np.subtract.at(change, extent.last[:, axis] + 1, values)
+    total = np.maximum(np.cumsum(change)[:-1], 0)
+    return np.divide(total, shown, out=np.full(len(shown), -np.inf), where=shown > 0)
+
+
+def _diameters(extent: Extent) -> NDArray[np.int64]:
+    """Return the median thickness of the supervoxels in slices along (z, y, x)."""
+    return np.ceil(np.median(extent.last - extent.first + 1, axis=0)).astype(np.int64)
+
+
+def _block_neighbourhood(profile: NDArray[np.float64], index: int, distance: int) -> None:
+    profile[max(0, index - distance) : index + distance + 1] = -np.inf
+
+
+def _describe(
+    axis: int,
+    index: int,
+    score: float,
+    values: NDArray[np.float64],
+    extent: Extent,
+    centers: NDArray[np.float64],
+    spacing: Spacing,
+    top: NDArray[np.uint32],
+) -> SliceSuggestion:
+    rows = top.astype(np.int64) - 1
+    cut = rows[(extent.first[rows, axis] <= index) & (index <= extent.last[rows, axis])]
+    plural = "" if len(top) == 1 else "s"
+    reason = f"cuts {len(cut)} of the {len(top)} most uncertain supervoxel{plural}"
+    center = _densest(values, extent, centers, spacing, axis, index)
+    return SliceSuggestion(axis, index, center, score, (cut + 1).astype(np.uint32), reason)
+
+
+def _densest(
+    values: NDArray[np.float64],
+    extent: Extent,
+    centers: NDArray[np.float64],
+    spacing: Spacing,
+    axis: int,
+    index: int,
+) -> tuple[int, int, int]:
+    """Return the voxel of the slice around which most uncertainty lies within four supervoxel diameters."""
+    cut = np.flatnonzero((extent.first[:, axis] <= index) & (index <= extent.last[:, axis]))
+    steps = np.array(relative_spacing(spacing))
+    points = centers[cut] * steps
+    radius = 4 * float(np.median((extent.last[cut] - extent.first[cut] + 1) * steps))
+    seeds = cut[np.argsort(-values[cut], kind="stable")[:64]]
+    tree = cKDTree(points)
+    weights = values[cut]
+    nearby = tree.query_ball_point(centers[seeds] * steps, radius)
+    best = seeds[int(np.argmax([weights[found].sum() for found in nearby]))]
+    center = np.clip(np.rint(centers[best]).astype(int), 0, [len(c) - 1 for c in extent.voxels_per_slice])
+    center[axis] = index
+    z, y, x = (int(c) for c in center)
+    return z, y, x

@@ -1,0 +1,185 @@
+"""A seeded forest of extremely randomised trees on the rows of the supervoxel table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from voxloop.blocks import Executor, default_executor
+from voxloop.errors import FormatError, InputError
+from voxloop.kernels.forest import grow_tree, sum_trees
+from voxloop.specs import ClassifierSpec
+
+_ROWS_A_TASK = 4096
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Trees as arrays: nothing to unpickle, and the same bits on every machine and number of threads.
+
+    Attributes
+    ----------
+    classes
+        (k,) int32, sorted: the classes it was trained on, the columns of `predict`.
+    n_features
+        Columns of the table it was trained on.
+    roots
+        (t + 1,) int32: where each tree starts in the node arrays, and their length.
+    feature, threshold, left, value
+        Node arrays as `voxloop.kernels.forest` defines them, all trees behind one another.
+    """
+
+    classes: NDArray[np.int32]
+    n_features: int
+    roots: NDArray[np.int32]
+    feature: NDArray[np.int32]
+    threshold: NDArray[np.float32]
+    left: NDArray[np.int32]
+    value: NDArray[np.float32]
+
+    @property
+    def n_trees(self) -> int:
+        """Number of trees."""
+        return int(self.roots.size - 1)
+
+    def predict(self, values: ArrayLike, *, executor: Executor | None = None) -> NDArray[np.float32]:
+        """Return the probabilities (n, k) of `classes` for a table (n, n_features); each row sums to 1."""
+        table = np.ascontiguousarray(values, np.float32)
+        if table.ndim != 2 or table.shape[1] != self.n_features:
+            raise InputError(f"values has shape {table.shape} but the forest was trained on {self.n_features} features")
+        out = np.zeros((table.shape[0], self.classes.size), np.float32)
+
+        def predict_rows(start: int) -> None:
+            rows = slice(start, start + _ROWS_A_TASK)
+            sum_trees(table[rows], self.roots, self.feature, self.threshold, self.left, self.value, out[rows])
+            out[rows] /= out[rows].sum(axis=1, keepdims=True)
+
+        for _ in (executor or default_executor()).map(predict_rows, range(0, table.shape[0], _ROWS_A_TASK)):
+            pass
+        return out
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `from_arrays` needs."""
+        names = ("classes", "roots", "feature", "threshold", "left", "value")
+        return {name: getattr(self, name) for name in names} | {"n_features": np.array(self.n_features)}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Forest:
+        """Return a forest from arrays that may come from a stranger.
+
+        Raises
+        ------
+        FormatError
+            If an array is missing or a walk through a tree could leave it or never end.
+        """
+        try:
+            forest = cls(
+                classes=np.asarray(arrays["classes"], np.int32),
+                n_features=int(arrays["n_features"]),
+                roots=np.asarray(arrays["roots"], np.int32),
+                feature=np.asarray(arrays["feature"], np.int32),
+                threshold=np.asarray(arrays["threshold"], np.float32),
+                left=np.asarray(arrays["left"], np.int32),
+                value=np.asarray(arrays["value"], np.float32),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"the forest's arrays are damaged: {error}") from None
+        if not forest._is_sound():
+            raise FormatError("the forest's arrays are damaged: a tree points outside itself")
+        return forest
+
+    def _is_sound(self) -> bool:
+        """Whether every walk stays inside its tree and ends: children come after their parent."""
+        n = self.feature.size
+        if self.roots.ndim != 1 or self.roots.size < 2 or self.roots[0] != 0 or self.roots[-1] != n:
+            return False
+        sizes = np.diff(self.roots)
+        if not (self.threshold.shape == self.left.shape == (n,) and self.value.shape == (n, self.classes.size)):
+            return False
+        if self.classes.size == 0 or np.any(np.diff(self.classes) <= 0) or np.any(sizes < 1):
+            return False
+        within = np.arange(n) - np.repeat(self.roots[:-1], sizes)
+        inner = self.feature >= 0
+        goes_on = (self.left > within) & (self.left + 1 < np.repeat(sizes, sizes)) & (self.feature < self.n_features)
+        return bool(np.all(goes_on[inner]) and np.all(np.isfinite(self.value)) and np.all(self.value >= 0))
+
+
+def fit_forest(
+    values: ArrayLike,
+    classes: ArrayLike,
+    spec: ClassifierSpec | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    executor: Executor | None = None,
+) -> Forest:
+    """Train a forest on labelled rows.
+
+    Parameters
+    ----------
+    values
+        (m, f) features of the labelled supervoxels, finite.
+    classes
+        (m,) their classes; two different ones at least.
+    spec
+        Number of trees, leaf size, features tried a split, class balance, seed.
+    weights
+        (m,) positive weight of each row, such as its purity; 1 by default.
+    executor
+        Grows the trees; the result does not depend on it.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, a feature is not finite, a weight is not positive, or there are fewer than two classes.
+    """
+    spec = spec or ClassifierSpec()
+    table = np.asarray(values, np.float32)
+    class_of_row = np.asarray(classes)
+    _check_training_data(table, class_of_row)
+    known, index = np.unique(class_of_row, return_inverse=True)
+    row_weights = _row_weights(index, known.size, weights, balanced=spec.balanced)
+    columns = np.ascontiguousarray(table.T)
+    n_features = columns.shape[0]
+    tried = {"sqrt": int(np.sqrt(n_features)), "log2": int(np.log2(n_features)), "all": n_features}[spec.max_features]
+    seeds = np.random.SeedSequence(spec.seed).generate_state(spec.n_trees)
+
+    def grow(seed: np.uint32) -> tuple[NDArray[Any], ...]:
+        room = 2 * class_of_row.size
+        feature, left = np.empty(room, np.int32), np.empty(room, np.int32)
+        threshold, value = np.empty(room, np.float32), np.empty((room, known.size), np.float32)
+        n = grow_tree(
+            columns, index.astype(np.int32), row_weights, known.size, max(1, tried), spec.min_samples_leaf, int(seed),
+            feature, threshold, left, value,
+        )  # fmt: skip
+        return feature[:n].copy(), threshold[:n].copy(), left[:n].copy(), value[:n].copy()
+
+    trees = list((executor or default_executor()).map(grow, seeds))
+    feature, threshold, left, value = (np.concatenate(parts) for parts in zip(*trees, strict=True))
+    roots = np.cumsum([0, *(len(tree[0]) for tree in trees)]).astype(np.int32)
+    return Forest(known.astype(np.int32), n_features, roots, feature, threshold, left, value)
+
+
+def _check_training_data(table: NDArray[np.float32], classes: NDArray[Any]) -> None:
+    if table.ndim != 2 or table.shape[1] == 0 or classes.shape != (table.shape[0],):
+        raise InputError(f"values has shape {table.shape} and classes {classes.shape}; expected (m, f) and (m,)")
+    if np.unique(classes).size < 2:
+        raise InputError(f"training needs labels of two classes at least, not {np.unique(classes).size}")
+    if not np.isfinite(table).all():
+        row, column = np.argwhere(~np.isfinite(table))[0]
+        raise InputError(f"values must be finite; row {row}, feature {column} is {table[row, column]}")
+
+
+def _row_weights(
+    index: NDArray[np.intp], n_classes: int, weights: ArrayLike | None, *, balanced: bool
+) -> NDArray[np.float64]:
+    """Return the weight of each row; if `balanced`, the classes weigh the same in all."""
+    row_weights = np.ones(index.size) if weights is None else np.asarray(weights, np.float64)
+    if row_weights.shape != index.shape or not (np.isfinite(row_weights).all() and (row_weights > 0).all()):
+        raise InputError(f"weights must be {index.size} positive numbers")
+    if balanced:
+        totals = np.bincount(index, row_weights, minlength=n_classes)
+        row_weights = row_weights * (row_weights.sum() / (n_classes * totals))[index]
+    return row_weights

@@ -1,0 +1,170 @@
+"""Growing and evaluating extremely randomised trees (Geurts, Ernst, Wehenkel, Machine Learning 63, 2006).
+
+A tree is four arrays over its nodes, the root first: `feature` (-1 in a leaf), `threshold`, `left` (the right child
+follows the left one) and `value` (class shares of the training samples in the node).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+
+
+@njit(cache=True, nogil=True)
+def grow_tree(
+    columns: Float32,
+    classes: Int32,
+    weights: Float64,
+    n_classes: int,
+    max_features: int,
+    min_samples_leaf: int,
+    seed: int,
+    feature: Int32,
+    threshold: Float32,
+    left: Int32,
+    value: Float32,
+) -> int:
+    """Grow one tree on `columns` (n_features, n_samples) into the node arrays; return the number of nodes.
+
+    At each node up to `max_features` features that vary there get one random threshold each; the split with the
+    lowest weighted Gini impurity wins. Node arrays need room for 2 n_samples - 1 nodes.
+    """
+    np.random.seed(seed)  # numba keeps one generator per thread: this leaves numpy's own alone
+    n_features, n_samples = columns.shape
+    order = np.arange(n_samples)
+    candidates = np.arange(n_features)
+    stack = np.empty((n_samples + 1, 3), np.int64)
+    in_node = np.empty(n_classes, np.float64)
+    in_left = np.empty(n_classes, np.float64)
+    n_nodes = 1
+    stack[0, 0], stack[0, 1], stack[0, 2] = 0, n_samples, 0
+    depth = 1
+    while depth > 0:
+        depth -= 1
+        start, stop, node = stack[depth, 0], stack[depth, 1], stack[depth, 2]
+        in_node[:] = 0.0
+        for i in range(start, stop):
+            in_node[classes[order[i]]] += weights[order[i]]
+        weight = in_node.sum()
+        for c in range(n_classes):
+            value[node, c] = in_node[c] / weight
+        feature[node] = -1
+        threshold[node] = 0.0
+        left[node] = node
+        if in_node.max() >= weight or stop - start < 2 * min_samples_leaf:
+            continue
+
+        best_feature, best_threshold, best_purity = -1, np.float32(0.0), -1.0
+        tried, position = 0, 0
+        while tried < max_features and position < n_features:
+            # one step of a Fisher-Yates shuffle: each feature is drawn at most once a node
+            swap = position + int(np.random.random() * (n_features - position))
+            f = candidates[swap]
+            candidates[swap] = candidates[position]
+            candidates[position] = f
+            position += 1
+            column = columns[f]
+            low = column[order[start]]
+            high = low
+            for i in range(start + 1, stop):
+                low = min(low, column[order[i]])
+                high = max(high, column[order[i]])
+            if not low < high:
+                continue
+            tried += 1
+            cut = np.float32(low + np.float64(high - low) * np.random.random())
+            if cut >= high:
+                cut = low
+            in_left[:] = 0.0
+            n_left = 0
+            for i in range(start, stop):
+                sample = order[i]
+                if column[sample] <= cut:
+                    in_left[classes[sample]] += weights[sample]
+                    n_left += 1
+            if n_left < min_samples_leaf or stop - start - n_left < min_samples_leaf:
+                continue
+            weight_left = in_left.sum()
+            weight_right = weight - weight_left
+            purity = 0.0
+            for c in range(n_classes):
+                in_right = in_node[c] - in_left[c]
+                purity += in_left[c] * in_left[c] / weight_left + in_right * in_right / weight_right
+            if purity > best_purity:
+                best_feature, best_threshold, best_purity = f, cut, purity
+        if best_feature < 0:
+            continue
+
+        column = columns[best_feature]
+        low_end, high_end = start, stop - 1
+        while low_end <= high_end:
+            if column[order[low_end]] <= best_threshold:
+                low_end += 1
+            else:
+                order[low_end], order[high_end] = order[high_end], order[low_end]
+                high_end -= 1
+        feature[node] = best_feature
+        threshold[node] = best_threshold
+        left[node] = n_nodes
+        stack[depth, 0], stack[depth, 1], stack[depth, 2] = start, low_end, n_nodes
+        stack[depth + 1, 0], stack[depth + 1, 1], stack[depth + 1, 2] = low_end, stop, n_nodes + 1
+        depth += 2
+        n_nodes += 2
+    return n_nodes
+
+
+@njit(cache=True, nogil=True)
+def sum_trees(
+    rows: Float32, roots: Int32, feature: Int32, threshold: Float32, left: Int32, value: Float32, out: Float32
+) -> None:
+    """Add the leaf values that each tree gives to each of `rows` (n, n_features) into `out` (n, n_classes).
+
+    The nodes of all trees stand behind one another, a tree from its entry in `roots`; children count from there. Four
+    rows walk side by side, which hides the latency of the memory; the trees add up in order, so the bits of a row
+    do not depend on the rows beside it.
+    """
+    n_rows = rows.shape[0]
+    n_classes = value.shape[1]
+    for start in range(0, n_rows, 256):  # the rows of a chunk and one tree fit the second-level cache
+        stop = min(n_rows, start + 256)
+        for t in range(roots.size - 1):
+            f = feature[roots[t] : roots[t + 1]]
+            h = threshold[roots[t] : roots[t + 1]]
+            go = left[roots[t] : roots[t + 1]]
+            v = value[roots[t] : roots[t + 1]]
+            i = start
+            while i + 3 < stop:
+                a, b, c, d = 0, 0, 0, 0
+                fa = f[0]
+                fb, fc, fd = fa, fa, fa
+                while fa >= 0 or fb >= 0 or fc >= 0 or fd >= 0:
+                    if fa >= 0:
+                        a = go[a] + int(rows[i, fa] > h[a])
+                        fa = f[a]
+                    if fb >= 0:
+                        b = go[b] + int(rows[i + 1, fb] > h[b])
+                        fb = f[b]
+                    if fc >= 0:
+                        c = go[c] + int(rows[i + 2, fc] > h[c])
+                        fc = f[c]
+                    if fd >= 0:
+                        d = go[d] + int(rows[i + 3, fd] > h[d])
+                        fd = f[d]
+                for k in range(n_classes):
+                    out[i, k] += v[a, k]
+                    out[i + 1, k] += v[b, k]
+                    out[i + 2, k] += v[c, k]
+                    out[i + 3, k] += v[d, k]
+                i += 4
+            while i < stop:
+                a = 0
+                while f[a] >= 0:
+                    a = go[a] + int(rows[i, f[a]] > h[a])
+                for k in range(n_classes):
+                    out[i, k] += v[a, k]
+                i += 1
