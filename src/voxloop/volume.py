@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite, prod
+from math import isfinite, nan, prod
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Box, Shape3
+from voxloop.blocks import Box, Shape3, partition
 from voxloop.errors import InputError
 
 Spacing = tuple[float, float, float]
+
+_DEFAULT_AXES = {2: "yx", 3: "zyx", 4: "zyxc"}
+_HASHED_WHOLE = 256_000_000  # bytes; a quarter of a second to half a second
 
 
 @runtime_checkable
@@ -32,56 +39,109 @@ class ArrayLike(Protocol):
         """Return the part that basic slicing asks for."""
 
 
-@dataclass(frozen=True)
-class AxesView:
-    """An array seen with axes (z, y, x) or (z, y, x, c), whatever the order of its own.
-
-    Missing spatial axes appear with length 1; `t` and `s` (samples, RGB) of length 1 disappear, a longer `s` is `c`.
-    Only the asked-for part is read from the array.
-    """
+class ArrayView(ABC):
+    """Base of the views: what follows from the array below and from the `shape` and `__getitem__` of the view."""
 
     array: ArrayLike
-    axes: str
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of a voxel."""
-        return np.dtype(self.array.dtype)
-
-    @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """(z, y, x), with c at the end if there are several channels."""
-        lengths = dict(zip(self.axes, self.array.shape, strict=True))
-        spatial = tuple(int(lengths.get(axis, 1)) for axis in "zyx")
-        return (*spatial, int(lengths["c"])) if lengths.get("c", 1) > 1 else spatial
+        """(z, y, x), with the channels at the end if there are several."""
 
     @property
     def ndim(self) -> int:
         """3, or 4 with channels."""
         return len(self.shape)
 
-    def __getitem__(self, key: Any) -> NDArray[Any]:
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a voxel."""
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        return dtype
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes on disk, 0 for an array in memory."""
+        return int(getattr(self.array, "stored_size", 0))
+
+    @abstractmethod
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        """Return the part that integers and slices ask for."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self[()], dtype=dtype, copy=copy)
+
+    def _checked_keys(self, key: Any) -> tuple[slice | int, ...]:
         keys = key if isinstance(key, tuple) else (key,)
         if len(keys) > self.ndim or not all(isinstance(k, slice | int | np.integer) for k in keys):
             raise InputError(f"key must be at most {self.ndim} integers or slices, not {key!r}")
-        wanted = dict(zip("zyxc", keys, strict=False))
-        own = tuple(_as_slice(wanted.get(axis, slice(None)), n) for axis, n in zip(self.axes, self.array.shape, strict=True))
-        part = np.asarray(self.array[own])
-        kept = [axis for axis in self.axes if axis in "zyx" or (axis == "c" and self.ndim == 4)]
-        part = part.reshape([n for axis, n in zip(self.axes, part.shape, strict=True) if axis in kept])
-        order = [kept.index(axis) for axis in "zyxc" if axis in kept]
-        part = part.transpose(order)
-        for position, axis in enumerate("zyx"):
-            if axis not in kept:
-                part = np.expand_dims(part, position)
-        final = tuple(
-            0 if isinstance(k, int | np.integer) else (k if axis not in self.axes else slice(None))
-            for axis, k in zip("zyxc", keys, strict=False)
-        )
-        return part[final]
+        return keys
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype=dtype)
+
+@dataclass(frozen=True)
+class AxesView(ArrayView):
+    """An array seen with axes (z, y, x) or (z, y, x, c), whatever the order of its own.
+
+    Missing spatial axes appear with length 1. Channels are the one of `c` and `s` (samples, RGB) that is longer than 1;
+    every other axis has length 1 and disappears. Only the part asked for is read from the array.
+    """
+
+    array: ArrayLike
+    axes: str
+
+    @property
+    def view_axes(self) -> str:
+        """The array's letters of the view's axes: ``zyx``, then ``c`` or ``s`` if there are several channels."""
+        return "zyx" + "".join(a for a in "cs" if self._length(a) > 1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x), with the channels at the end if there are several."""
+        return tuple(self._length(a) for a in self.view_axes)
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        keys = self._checked_keys(key)
+        asked = {a: _as_slice(k, self._length(a)) for a, k in zip(self.view_axes, keys, strict=False)}
+        part = np.asarray(self.array[tuple(asked.get(a, slice(None)) for a in self.axes)])
+        lengths = dict(zip(self.axes, part.shape, strict=True))
+        dropped = [a for a in self.axes if a not in self.view_axes]
+        present = [a for a in self.view_axes if a in self.axes]
+        part = part.transpose([self.axes.index(a) for a in dropped + present])
+        part = part.reshape([lengths.get(a, 1) for a in self.view_axes])
+        view: NDArray[Any] = part[tuple(self._own_key(a, k) for a, k in zip(self.view_axes, keys, strict=False))]
+        return view
+
+    def _length(self, axis: str) -> int:
+        return int(self.array.shape[self.axes.index(axis)]) if axis in self.axes else 1
+
+    def _own_key(self, axis: str, key: Any) -> Any:
+        """Return what is left of a key after the array was read: integers were read as slices of length 1."""
+        if isinstance(key, slice):
+            return slice(None) if axis in self.axes else key
+        return 0
+
+
+@dataclass(frozen=True)
+class ChannelView(ArrayView):
+    """Some channels of an array (z, y, x, c), in the order of `channels`; a single one gives (z, y, x)."""
+
+    array: ArrayLike
+    channels: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x), with the channels at the end if there are several."""
+        spatial = tuple(self.array.shape[:3])
+        return (*spatial, len(self.channels)) if len(self.channels) > 1 else spatial
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        keys = self._checked_keys(key)
+        spatial = (*keys[:3], *(slice(None),) * (3 - len(keys)))
+        parts = [np.asarray(self.array[(*spatial, c)]) for c in self.channels]
+        if len(parts) == 1:
+            return parts[0]
+        return np.stack(parts, axis=-1)[(..., *keys[3:])]
 
 
 def _as_slice(key: slice | int, length: int) -> slice:
@@ -129,7 +189,9 @@ class Volume:
             raise InputError(f"data has shape {tuple(self.data.shape)}: there are no voxels in it")
         if np.dtype(self.data.dtype).kind not in "biuf":
             raise InputError(f"data has dtype {self.data.dtype}; expected integers, floats or booleans")
-        check_spacing(self.spacing)
+        if self.channel_names and len(self.channel_names) != self.n_channels:
+            raise InputError(f"channel_names has {len(self.channel_names)} names for {self.n_channels} channel(s)")
+        object.__setattr__(self, "spacing", check_spacing(self.spacing))
 
     @classmethod
     def from_array(
@@ -140,9 +202,10 @@ class Volume:
         Parameters
         ----------
         array
-            Array-like of 2 to 5 dimensions.
+            Array-like of 2 to 6 dimensions.
         axes
-            One letter per dimension of ``t z y x c s`` in any order; by default ``yx``, ``zyx`` or ``zyxc``.
+            One letter per dimension of ``t z y x c s`` (s: colour samples) in any order; by default ``yx``, ``zyx``
+            or ``zyxc``.
         spacing
             Physical size of a voxel (z, y, x).
         **fields
@@ -154,10 +217,9 @@ class Volume:
             If the axes do not fit the array, or time has more than one point.
         """
         axes = check_axes(axes, tuple(array.shape))
-        view: ArrayLike = array if axes in ("zyx", "zyxc") else AxesView(array, axes)
-        if len(view.shape) == 4 and view.shape[3] == 1:
-            view = AxesView(array, axes)
-        return cls(view, spacing=spacing, axes=axes, **fields)
+        view = AxesView(array, axes)
+        as_it_is = isinstance(array, np.ndarray) and axes == view.view_axes.replace("s", "c")
+        return cls(array if as_it_is else view, spacing=spacing, axes=axes, **fields)
 
     @property
     def shape(self) -> Shape3:
@@ -173,7 +235,8 @@ class Volume:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of a voxel."""
-        return np.dtype(self.data.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype
 
     @property
     def n_voxels(self) -> int:
@@ -196,22 +259,88 @@ class Volume:
         return relative_spacing(self.spacing)
 
     def read(self, box: Box | None = None) -> NDArray[Any]:
-        """Return the voxels of `box` as (c, z, y, x), contiguous, in the volume's own dtype."""
-        part = np.asarray(self.data[(box or self.box).slices])
+        """Return the voxels of `box` as (c, z, y, x), C-contiguous and writeable, in the volume's own dtype.
+
+        Of an array in memory the result may be a view: do not change it.
+
+        Raises
+        ------
+        InputError
+            If the box reaches beyond the volume.
+        """
+        box = box or self.box
+        if not all(0 <= a <= b <= n for a, b, n in zip(box.start, box.stop, self.shape, strict=True)):
+            raise InputError(f"box reaches from {box.start} to {box.stop} but the volume has shape {self.shape}")
+        part = np.asarray(self.data[box.slices])
         part = part[np.newaxis] if part.ndim == 3 else np.moveaxis(part, 3, 0)
-        return np.ascontiguousarray(part)
+        # A memory map is read-only and a TIFF's may be unaligned: to numba those are types of their own to compile for.
+        return np.require(part, requirements=["C", "A", "W"])
+
+    def with_channels(self, channels: Sequence[int | str]) -> Self:
+        """Return the volume with some of its channels, given by index or name, in the order given.
+
+        Raises
+        ------
+        InputError
+            If a channel does not exist, is named twice, or none is named.
+        """
+        indices = tuple(self._channel_index(channel) for channel in channels)
+        if not indices or len(set(indices)) != len(indices):
+            raise InputError(f"channels must name at least one channel and none twice, not {list(channels)}")
+        names = tuple(self.channel_names[i] for i in indices) if self.channel_names else ()
+        data = self.data if self.n_channels == 1 else ChannelView(self.data, indices)
+        return replace(self, data=data, channel_names=names)
+
+    def _channel_index(self, channel: int | str) -> int:
+        if isinstance(channel, str) and channel in self.channel_names:
+            return self.channel_names.index(channel)
+        if not isinstance(channel, str) and 0 <= channel < self.n_channels:
+            return int(channel)
+        names = f" named {', '.join(self.channel_names)}" if self.channel_names else ""
+        raise InputError(f"channels holds {channel!r} but the volume has {self.n_channels} channel(s){names}")
+
+    def fingerprint(self) -> str:
+        """Return a hexadecimal digest of the content, the same on every machine.
+
+        Up to 256 MB every voxel counts. Beyond, the digest covers 8 x 8 x 8 blocks of 16^3 voxels, spread evenly from
+        corner to corner, and the size of the file: another image, another contrast or an edit of a compressed file is
+        noticed, a small edit of a large uncompressed file may not be.
+        """
+        digest = hashlib.blake2b(f"{self.shape} {self.n_channels} {self.dtype.name}".encode(), digest_size=16)
+        for box in self._fingerprint_boxes():
+            part = self.read(box)
+            digest.update(part.astype(part.dtype.newbyteorder("<"), copy=False).data)
+        if self._nbytes > _HASHED_WHOLE:
+            digest.update(str(getattr(self.data, "stored_size", 0)).encode())
+        return digest.hexdigest()
+
+    @property
+    def _nbytes(self) -> int:
+        return self.n_voxels * self.n_channels * self.dtype.itemsize
+
+    def _fingerprint_boxes(self) -> list[Box]:
+        # Not slice by slice: a chunked file would decode each chunk once for each of its slices.
+        slab = (64, *self.shape[1:])
+        if self._nbytes <= _HASHED_WHOLE:
+            return [block.inner for block in partition(self.shape, slab)]
+        starts = [sorted({round(i * max(0, n - 16) / 7) for i in range(8)}) for n in self.shape]
+        corners = itertools.product(*starts)
+        return [Box(c, tuple(min(a + 16, n) for a, n in zip(c, self.shape, strict=True))) for c in corners]  # type: ignore[arg-type]  # three of each
 
     def with_spacing(self, spacing: Spacing, unit: str | None = None) -> Self:
         """Return the same voxels with another physical size."""
         return replace(self, spacing=spacing, unit=unit or self.unit)
 
 
-def check_spacing(spacing: Spacing) -> Spacing:
+def check_spacing(spacing: Sequence[float]) -> Spacing:
     """Return `spacing` as three floats, or raise `InputError` unless they are positive and finite."""
-    values = tuple(float(s) for s in spacing)
-    if len(values) != 3 or not all(isfinite(s) and s > 0 for s in values):
+    try:
+        z, y, x = (float(s) for s in spacing)
+    except (TypeError, ValueError):
+        z = y = x = nan
+    if not all(isfinite(s) and s > 0 for s in (z, y, x)):
         raise InputError(f"spacing must be three positive numbers (z, y, x), not {spacing}")
-    return values
+    return z, y, x
 
 
 def relative_spacing(spacing: Spacing) -> Spacing:
@@ -222,23 +351,32 @@ def relative_spacing(spacing: Spacing) -> Spacing:
 
 
 def check_axes(axes: str | None, shape: tuple[int, ...]) -> str:
-    """Return the axes of an array of `shape`, one letter a dimension, or raise `InputError` if they do not fit."""
-    defaults = {2: "yx", 3: "zyx", 4: "zyxc"}
+    """Return the axes of an array of `shape`, a lower-case letter a dimension; by default ``yx``, ``zyx`` or ``zyxc``.
+
+    Raises
+    ------
+    InputError
+        If the axes do not fit the shape, are not y, x and some of t, z, c, s, or mean several time points.
+    """
     if axes is None:
-        if len(shape) not in defaults:
-            raise InputError(f"the image has {len(shape)} dimensions, shape {shape}; name them with axes, such as 'tzyxc'")
-        axes = defaults[len(shape)]
+        if len(shape) not in _DEFAULT_AXES:
+            raise InputError(
+                f"the image has shape {shape}; name its {len(shape)} dimensions with axes, such as 'tzyxc'"
+            )
+        axes = _DEFAULT_AXES[len(shape)]
     axes = axes.lower()
     if len(axes) != len(shape):
         raise InputError(f"axes is {axes!r} ({len(axes)} letters) but the image has shape {shape}")
     if len(set(axes)) != len(axes) or set(axes) - set("tzyxcs") or not {"y", "x"} <= set(axes):
-        raise InputError(f"axes is {axes!r}; expected y, x and some of t, z, c, s, each once")
+        raise InputError(f"axes is {axes!r} for shape {shape}; expected y, x and some of t, z, c, s, each once")
     lengths = dict(zip(axes, shape, strict=True))
     if lengths.get("t", 1) > 1:
-        raise InputError(f"the image has {lengths['t']} time points (axes {axes}); voxloop segments one at a time: cut one out")
-    if "s" in lengths:
-        if lengths["s"] > 1 and lengths.get("c", 1) > 1:
-            raise InputError(f"axes is {axes!r} with shape {shape}: samples and channels together are not supported")
-        # Colour samples are channels to voxloop; of two channel-like axes the longer one is kept.
-        axes = axes.replace("c", "t").replace("s", "c") if lengths["s"] > 1 and "t" not in axes else axes.replace("s", "c" if "c" not in axes else "t")
+        raise InputError(
+            f"the image has {lengths['t']} time points (axes {axes!r}, shape {shape}): "
+            "cut one out, or name the axes if they are not time"
+        )
+    if lengths.get("s", 1) > 1 and lengths.get("c", 1) > 1:
+        raise InputError(
+            f"the image has colour samples and channels (axes {axes!r}, shape {shape}); expected one of them"
+        )
     return axes
