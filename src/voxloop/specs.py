@@ -66,8 +66,9 @@ def describe_validation(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "value"
     reason = first["msg"].removeprefix("Value error, ")
-    given = "" if not first["loc"] else f", not {first['input']!r}"
-    return f"{field}: {reason}{given}"
+    given = repr(first["input"])
+    given = given if len(given) <= 80 else f"{given[:77]}..."
+    return f"{field}: {reason}, not {given}" if first["loc"] else f"{field}: {reason}"
 
 
 class SlicSpec(Spec):
@@ -95,10 +96,12 @@ class FeatureSpec(Spec):
     """Which filters describe the voxels, and how they are pooled over a supervoxel.
 
     Every family is computed at every sigma, but 0.3 serves Gaussian smoothing only (`cells` overrides the choice).
-    Sigmas in `sigmas_2d` are computed slice by slice.
+    Sigmas in `sigmas_2d` are computed slice by slice. With `resolution` "coarse" a large sigma is evaluated on every
+    second, fourth, ... voxel and interpolated; the definition "ilastik" is always evaluated in full.
     """
 
     definition: Literal["voxloop", "ilastik"] = "voxloop"
+    resolution: Literal["full", "coarse"] = "coarse"
     families: tuple[FeatureFamily, ...] = FAMILIES
     sigmas: tuple[PositiveFloat, ...] = SIGMAS
     sigmas_2d: tuple[PositiveFloat, ...] = ()

@@ -1,0 +1,15 @@
+"""Filter features of voxels, pooled over supervoxels as they are computed."""
+
+from voxloop.features.filters import filter_block, preview_feature, scale_channels
+from voxloop.features.scales import halo
+from voxloop.features.table import FeatureTable, compute_features, compute_scale
+
+__all__ = [
+    "FeatureTable",
+    "compute_features",
+    "compute_scale",
+    "filter_block",
+    "halo",
+    "preview_feature",
+    "scale_channels",
+]

@@ -1,0 +1,311 @@
+"""The filter bank of one scale on one block: the function that every executor runs.
+
+A block is evaluated on its lattice, extended beyond the volume by mirroring, so that no kernel knows about borders.
+Mirroring makes the gradient across a border odd; its sign is turned outside the volume, so that the products of the
+structure tensor are mirrored as scalar images are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from voxloop.blocks import Block, Box, Shape3
+from voxloop.errors import InputError
+from voxloop.features.scales import AxisScale, Scale, Taps, scale_of
+from voxloop.kernels import convolve
+from voxloop.specs import FAMILIES, FeatureFamily, FeatureSpec
+from voxloop.volume import Volume
+
+Field = NDArray[np.float32]
+Table = NDArray[np.int64]
+
+
+def scale_channels(spec: FeatureSpec, sigma: float, *, planar: bool | None = None) -> tuple[str, ...]:
+    """Return the names of the responses at `sigma`, such as ``"hessian_1 sigma=1.6"``; `planar` as in `filter_block`."""
+    planar = sigma in spec.sigmas_2d if planar is None else planar
+    suffix = f" sigma={sigma:g}" + (" 2d" if planar else "")
+    chosen = spec.families_at(sigma)
+    return tuple(name + suffix for family in FAMILIES if family in chosen for name in _family_channels(family, planar))
+
+
+def _family_channels(family: FeatureFamily, planar: bool) -> list[str]:
+    if family in ("structure_tensor", "hessian"):
+        return [f"{family}_{i + 1}" for i in range(2 if planar else 3)]
+    return [family]
+
+
+def filter_block(
+    voxels: ArrayLike,
+    sigma: float,
+    *,
+    spec: FeatureSpec | None = None,
+    block: Block | None = None,
+    shape: Sequence[int] | None = None,
+    relative_spacing: Sequence[float] = (1.0, 1.0, 1.0),
+    planar: bool | None = None,
+) -> Field:
+    """Return the responses of one scale for the inner box of a block.
+
+    Definition "voxloop": all filters at `sigma`, truncated at 3.5 sigma; Laplacian and Hessian times sigma^2, gradient
+    magnitude times sigma; difference of Gaussians G(sigma) - G(0.66 sigma); structure tensor with gradients at sigma,
+    integrated over 2 sigma. Definition "ilastik": Gaussian with sqrt(sigma^2 - 1), then the filters at min(sigma, 1).
+    Eigenvalues come largest first. Intensities are not normalised. The border is mirrored, the edge voxel not repeated.
+
+    Parameters
+    ----------
+    voxels
+        (z, y, x), the voxels of `block.outer`; integers, floats or booleans.
+    sigma
+        Standard deviation in voxels of the finest axis; along axis a it is `sigma / relative_spacing[a]`, and
+        derivatives are per voxel of the finest axis.
+    spec
+        Definition, families, resolution.
+    block
+        Where the voxels lie in the volume and what is wanted of them; by default they are the volume, all is wanted.
+    shape
+        Shape (z, y, x) of the volume, needed with `block`.
+    relative_spacing
+        Voxel size (z, y, x), smallest 1.
+    planar
+        Whether slices are filtered one by one; by default if `sigma` is in `spec.sigmas_2d` or there is one slice.
+
+    Returns
+    -------
+    ndarray
+        (k, z, y, x) float32, named by `scale_channels`.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit, or a voxel is not finite or beyond the range of float32.
+    """
+    spec = spec or FeatureSpec()
+    voxels = np.asarray(voxels)
+    if voxels.ndim != 3 or voxels.size == 0:
+        raise InputError(f"voxels has shape {voxels.shape}; expected (z, y, x) with at least one voxel")
+    if block is None:
+        whole = Box.of_shape(voxels.shape)
+        block, shape = Block(0, whole, whole), voxels.shape
+    if shape is None or block.outer.shape != voxels.shape:
+        raise InputError(f"voxels has shape {voxels.shape} but the block's outer box {block.outer.shape}; shape is {shape}")
+    if planar is None:
+        planar = sigma in spec.sigmas_2d or shape[0] == 1
+    scale = scale_of(spec, sigma, relative_spacing=relative_spacing, planar=planar)
+    return _responses(_as_float32(voxels), scale, block, shape)
+
+
+def preview_feature(
+    volume: Volume, family: FeatureFamily, sigma: float, box: Box, *, spec: FeatureSpec | None = None, channel: int = 0
+) -> Field:
+    """Return the responses of one family at one sigma on a box, without computing the volume.
+
+    Parameters
+    ----------
+    volume
+        The image.
+    family, sigma
+        The cell of the filter bank.
+    box
+        The voxels wanted, such as a slice.
+    spec
+        Definition and resolution.
+    channel
+        Channel of the image.
+
+    Returns
+    -------
+    ndarray
+        (k, z, y, x) float32: three eigenvalues (two in 2D), or one response.
+
+    Raises
+    ------
+    InputError
+        If the box is not inside the volume or the family is not computed at this sigma.
+    """
+    spec = spec or FeatureSpec()
+    one = spec.changed(families=(family,), sigmas=(sigma,), sigmas_2d=tuple(s for s in spec.sigmas_2d if s == sigma))
+    if box.size == 0 or box.grow((0, 0, 0), volume.box) != box:
+        raise InputError(f"box {box.start}..{box.stop} is not inside the volume of shape {volume.shape}")
+    planar = sigma in one.sigmas_2d or volume.is_2d
+    reach = scale_of(one, sigma, relative_spacing=volume.relative_spacing, planar=planar).halo
+    block = Block(0, box, box.grow(reach, volume.box))
+    return filter_block(
+        volume.read(block.outer)[channel],
+        sigma,
+        spec=one,
+        block=block,
+        shape=volume.shape,
+        relative_spacing=volume.relative_spacing,
+        planar=planar,
+    )
+
+
+def _as_float32(voxels: NDArray[np.generic]) -> Field:
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(voxels, dtype=np.float32)
+    if voxels.dtype.kind == "f" and not np.isfinite(converted).all():
+        raise InputError("voxels must be finite numbers within the range of float32, but some are not")
+    return converted
+
+
+def _responses(voxels: Field, scale: Scale, block: Block, shape: Sequence[int]) -> Field:
+    """Return the chosen responses on the inner box, evaluated on the lattice and interpolated where it is coarser."""
+    lattice = scale.lattice(block.inner)
+    order = 2 if scale.planar else 3
+    # All rows are there for the kernels to write to; those of families not chosen stay empty and are left out.
+    responses = np.empty((4 + 2 * order, *lattice.shape), np.float32)
+    presmoothed = _presmooth(voxels, scale, lattice, block.outer, shape)
+    _fill_scalars_and_hessian(presmoothed, scale, responses)
+    if "difference_of_gaussians" in scale.families:
+        narrow = _narrow(voxels, presmoothed, scale, lattice, block.outer, shape)
+        np.subtract(responses[0], narrow, out=responses[3])
+    if "structure_tensor" in scale.families:
+        _fill_structure_tensor(presmoothed, scale, lattice, shape, responses[4 : 4 + order])
+    responses = _choose(responses, scale)
+    return responses if scale.steps == (1, 1, 1) else _interpolate(responses, scale, lattice, block.inner)
+
+
+def _choose(responses: Field, scale: Scale) -> Field:
+    """Return the rows of the chosen families."""
+    rows = [f for f in FAMILIES for _ in _family_channels(f, scale.planar)]
+    chosen = [family in scale.families for family in rows]
+    return responses if all(chosen) else responses[chosen]
+
+
+def _presmooth(voxels: Field, scale: Scale, lattice: Box, outer: Box, shape: Sequence[int]) -> Field:
+    """Return the presmoothed field on the lattice and `scale.margin` points around it."""
+    taps = [axis.presmooth for axis in scale.axes]
+    extended = _extend(lattice, scale.margin)
+    return _smooth_voxels(voxels, taps, scale, extended, outer, shape)
+
+
+def _narrow(
+    voxels: Field, presmoothed: Field, scale: Scale, lattice: Box, outer: Box, shape: Sequence[int]
+) -> Field:
+    """Return the narrow Gaussian of DoG on the lattice."""
+    taps = [axis.narrow for axis in scale.axes]
+    if scale.narrow_follows:
+        return _smooth_field(presmoothed, taps, lattice.shape)
+    return _smooth_voxels(voxels, taps, scale, lattice, outer, shape)
+
+
+def _smooth_voxels(
+    voxels: Field, taps: Sequence[Taps], scale: Scale, points: Box, outer: Box, shape: Sequence[int]
+) -> Field:
+    """Smooth the voxels of `outer`, evaluated at the lattice points of a box that may lie outside the volume."""
+    padded = [_pad(t, 4) for t in taps]
+    tables = [
+        _mirror_table(points.start[a], points.stop[a], scale.steps[a], padded[a].size - 1, outer, a, shape[a])
+        for a in range(3)
+    ]
+    n_z, n_y, n_x = points.shape
+    along_z = np.empty((n_z, *voxels.shape[1:]), np.float32)
+    convolve.smooth_z(voxels, padded[0], tables[0], scale.steps[0], along_z)
+    out = np.empty((n_z, n_y, n_x), np.float32)
+    convolve.smooth_yx(along_z, padded[1], tables[1], scale.steps[1], padded[2], tables[2], scale.steps[2], out)
+    return out
+
+
+def _smooth_field(field: Field, taps: Sequence[Taps], shape: Shape3) -> Field:
+    """Smooth a field on the lattice without border: its margins are equal on both sides and become those of `shape`."""
+    padded = [_pad(t, 4) for t in taps]
+    tables = [convolve.valid_table(n, m, t.size) for n, m, t in zip(field.shape, shape, padded, strict=True)]
+    along_z = np.empty((shape[0], *field.shape[1:]), np.float32)
+    convolve.smooth_z(field, padded[0], tables[0], 1, along_z)
+    out = np.empty(shape, np.float32)
+    convolve.smooth_yx(along_z, padded[1], tables[1], 1, padded[2], tables[2], 1, out)
+    return out
+
+
+def _fill_scalars_and_hessian(presmoothed: Field, scale: Scale, responses: Field) -> None:
+    """Fill Gaussian, Laplacian, gradient magnitude and Hessian; the Gaussian only if that is all there is to do."""
+    z, y, x = scale.axes
+    if not {"laplacian", "gradient_magnitude", "hessian"} & set(scale.families):
+        responses[0] = _smooth_field(presmoothed, [axis.derive[0] for axis in scale.axes], responses.shape[1:])
+    elif scale.planar:
+        convolve.second_order_2d(presmoothed, y.derive, x.derive, responses[:3], responses[-2:])
+    else:
+        convolve.second_order_3d(presmoothed, z.derive, y.derive, x.derive, responses[:3], responses[-3:])
+
+
+def _fill_structure_tensor(
+    presmoothed: Field, scale: Scale, lattice: Box, shape: Sequence[int], eigenvalues: Field
+) -> None:
+    z, y, x = scale.axes
+    extended = _extend(lattice, scale.outer_margin)
+    gradient = np.empty((3, *extended.shape), np.float32)
+    convolve.gradient(presmoothed, z.tensor, y.tensor, x.tensor, gradient)
+    for axis in range(3):
+        points = np.arange(extended.start[axis], extended.stop[axis])
+        odd = np.moveaxis(gradient[axis], axis, 0)
+        odd[_mirrored_oddly(points * scale.steps[axis], shape[axis])] *= -1.0
+    pairs = ((1, 1), (2, 2), (1, 2)) if scale.planar else ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+    components = [_integrate(gradient[a], gradient[b], scale.axes, lattice.shape) for a, b in pairs]
+    fill = convolve.tensor_eigenvalues_2d if scale.planar else convolve.tensor_eigenvalues_3d
+    fill(*components, eigenvalues)
+
+
+def _integrate(a: Field, b: Field, axes: tuple[AxisScale, AxisScale, AxisScale], shape: Shape3) -> Field:
+    """Return the product of two gradient components smoothed with the outer Gaussian."""
+    taps_z, taps_y, taps_x = (_pad(axis.outer, 4) for axis in axes)
+    smoothed = np.empty((a.shape[0], *shape[1:]), np.float32)
+    convolve.smooth_product_yx(a, b, taps_y, taps_x, smoothed)
+    out = np.empty(shape, np.float32)
+    convolve.smooth_z(smoothed, taps_z, convolve.valid_table(a.shape[0], shape[0], taps_z.size), 1, out)
+    return out
+
+
+def _interpolate(responses: Field, scale: Scale, lattice: Box, inner: Box) -> Field:
+    """Interpolate responses linearly from the lattice to the voxels of `inner`."""
+    tables = []
+    for axis, step in enumerate(scale.steps):
+        position = np.arange(inner.start[axis], inner.stop[axis])
+        start = position // step - lattice.start[axis]
+        tables += [start, ((position % step) / step).astype(np.float32)]
+    # An axis with step 1 has no point after its last voxel; its share there is 0, so any point will do.
+    flat = [(0, 0)] + [(0, 1 if step == 1 else 0) for step in scale.steps]
+    if any(after for _, after in flat):
+        responses = np.pad(responses, flat, mode="edge")
+    out = np.empty((len(responses), *inner.shape), np.float32)
+    convolve.interpolate(np.ascontiguousarray(responses), *tables, out)
+    return out
+
+
+def _extend(box: Box, margin: Sequence[int]) -> Box:
+    """Return a box of lattice points grown on all sides, beyond the volume too."""
+    start = tuple(a - m for a, m in zip(box.start, margin, strict=True))
+    stop = tuple(b + m for b, m in zip(box.stop, margin, strict=True))
+    return Box(start, stop)  # type: ignore[arg-type]  # three of each
+
+
+def _pad(taps: Taps, multiple: int) -> Taps:
+    """Return a half kernel with zeros up to a radius that is a multiple."""
+    return np.pad(taps, (0, -(taps.size - 1) % multiple))
+
+
+def _mirror_table(start: int, stop: int, step: int, radius: int, outer: Box, axis: int, length: int) -> Table:
+    """Return the rows of `outer` that a convolution at the lattice points start..stop reads, mirrored at the border.
+
+    `radius` may count padded taps: those weigh 0, and what they would read outside `outer` is held at its ends.
+    """
+    positions = np.arange(start * step - radius, (stop - 1) * step + radius + 1)
+    mirrored = _mirror(positions, length) - outer.start[axis]
+    return np.clip(mirrored, 0, outer.shape[axis] - 1)
+
+
+def _mirror(positions: Table, length: int) -> Table:
+    """Return positions on an endless axis as voxels of an axis mirrored again and again, edge voxels not repeated."""
+    if length == 1:
+        return np.zeros_like(positions)
+    phase = positions % (2 * (length - 1))
+    return np.minimum(phase, 2 * (length - 1) - phase)
+
+
+def _mirrored_oddly(positions: Table, length: int) -> NDArray[np.bool_]:
+    """Return where an axis runs backwards because it was mirrored an odd number of times."""
+    if length == 1:
+        return np.zeros(positions.shape, np.bool_)
+    return positions % (2 * (length - 1)) > length - 1

@@ -1,0 +1,243 @@
+"""The table of supervoxel features: filter responses reduced block by block, never stored as a volume."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxloop.blocks import Block, Executor, Progress, Shape3, map_blocks, partition
+from voxloop.errors import InputError
+from voxloop.features.filters import filter_block, scale_channels
+from voxloop.features.scales import Scale, scale_of
+from voxloop.kernels import pooling
+from voxloop.specs import FeatureSpec
+from voxloop.volume import ArrayLike, Volume
+
+BLOCK_BYTES = 256_000_000  # working memory of one block, and so of one thread
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of supervoxels.
+
+    Attributes
+    ----------
+    values
+        (n, f) float32; row i belongs to supervoxel i + 1.
+    names
+        One per column, such as ``"hessian_1 sigma=1.6 std"``.
+    """
+
+    values: NDArray[np.float32]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape[1] != len(self.names):
+            raise InputError(f"values has shape {self.values.shape}; expected (n, {len(self.names)}), as there are names")
+
+    @classmethod
+    def join(cls, tables: Iterable[FeatureTable]) -> Self:
+        """Return the columns of several tables of the same supervoxels, in their order."""
+        tables = list(tables)
+        if not tables:
+            raise InputError("tables must hold at least one table")
+        if len({len(table.values) for table in tables}) > 1:
+            raise InputError(f"tables differ in their number of rows: {[len(table.values) for table in tables]}")
+        names = tuple(itertools.chain.from_iterable(table.names for table in tables))
+        return cls(np.concatenate([table.values for table in tables], axis=1), names)
+
+
+def compute_features(
+    volume: Volume,
+    labels: ArrayLike,
+    n: int,
+    spec: FeatureSpec | None = None,
+    *,
+    block_shape: Sequence[int] | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> FeatureTable:
+    """Return the features of supervoxels at all sigmas of `spec`: the columns of `compute_scale`, sigma by sigma.
+
+    Parameters, errors and blocks are those of `compute_scale`.
+    """
+    spec = spec or FeatureSpec()
+    settings = {"block_shape": block_shape, "executor": executor, "progress": progress}
+    return FeatureTable.join(
+        compute_scale(volume, labels, n, sigma, spec, **settings)  # type: ignore[arg-type]
+        for sigma in spec.sigmas
+        if spec.families_at(sigma)
+    )
+
+
+def compute_scale(
+    volume: Volume,
+    labels: ArrayLike,
+    n: int,
+    sigma: float,
+    spec: FeatureSpec | None = None,
+    *,
+    block_shape: Sequence[int] | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> FeatureTable:
+    """Return the features of supervoxels at one sigma.
+
+    Parameters
+    ----------
+    volume
+        The image; each channel is described by itself.
+    labels
+        (z, y, x) integers: supervoxels 1..n without gaps, 0 outside.
+    n
+        Number of supervoxels.
+    sigma
+        Standard deviation in voxels of the finest axis; computed slice by slice if it is in `spec.sigmas_2d`.
+    spec
+        Families, definition, resolution, statistics.
+    block_shape
+        Inner shape (z, y, x) of a block; by default from the halo and `BLOCK_BYTES`. Any shape gives the same
+        features within rounding, and the same shape the same bits on every executor.
+    executor, progress
+        Who runs the blocks, and who is told.
+
+    Returns
+    -------
+    FeatureTable
+        For each channel and statistic one column per response; names start with the channel if there are several.
+
+    Raises
+    ------
+    InputError
+        If the labels do not fit the volume or `n`, or a voxel is not finite.
+    """
+    spec = spec or FeatureSpec()
+    if tuple(labels.shape) != volume.shape:
+        raise InputError(f"labels has shape {tuple(labels.shape)} but the volume has shape {volume.shape}")
+    if np.dtype(labels.dtype).kind not in "iu":
+        raise InputError(f"labels has dtype {labels.dtype}; expected integers")
+    if n < 1:
+        raise InputError(f"n must be at least 1, not {n}")
+    planar = volume.is_2d or sigma in spec.sigmas_2d
+    if not spec.families_at(sigma):
+        raise InputError(f"sigma={sigma:g} serves gaussian only, which is not among the families {spec.families}")
+    scale = scale_of(spec, sigma, relative_spacing=volume.relative_spacing, planar=planar)
+    inner = tuple(block_shape) if block_shape is not None else choose_block_shape(volume.shape, scale, volume.dtype.itemsize)
+    blocks = partition(volume.shape, inner, scale.halo)
+    channels = scale_channels(spec, sigma, planar=planar)
+    moments = _Moments.zeros(n, volume.n_channels, len(channels))
+    pool = partial(_pool_block, volume, labels, n, sigma, spec, planar)
+    for part in map_blocks(pool, blocks, executor=executor, progress=progress, stage=f"features sigma={sigma:g}"):
+        moments.add(part)
+    return moments.table(spec, channels, _channel_prefixes(volume))
+
+
+def choose_block_shape(shape: Shape3, scale: Scale, itemsize: int) -> Shape3:
+    """Return the largest cube of voxels, cut off at the volume, that is computed within `BLOCK_BYTES`.
+
+    It depends on the volume and the scale only, not on the machine, so that results have the same bits everywhere.
+    """
+    sides = (512, 384, 256, 192, 160, 128, 96, 64, 48, 32)
+    candidates: list[Shape3] = []
+    for side in sides:
+        z, y, x = (min(side, length) for length in shape)
+        candidates.append((z, y, x))
+    return next((c for c in candidates if _block_bytes(c, shape, scale, itemsize) <= BLOCK_BYTES), candidates[-1])
+
+
+def _block_bytes(inner: Shape3, shape: Shape3, scale: Scale, itemsize: int) -> int:
+    """Return about how much memory a block takes: voxels, fields on the extended lattice, responses."""
+    axes = range(3)
+    outer = np.prod([min(inner[a] + 2 * scale.halo[a], shape[a]) for a in axes])
+    points = [-(-inner[a] // scale.steps[a]) for a in axes]
+    extended = np.prod([points[a] + 2 * scale.margin[a] for a in axes])
+    responses = np.prod(points) + (np.prod(inner) if max(scale.steps) > 1 else 0)
+    # float32 copy and the pass along z; about 6 fields; 6 components and 10 responses; labels and local numbers
+    return int(outer * (itemsize + 4 + 4 / scale.steps[0]) + extended * 24 + responses * 64 + np.prod(inner) * 8)
+
+
+@dataclass(frozen=True)
+class _BlockMoments:
+    """Moments of the supervoxels `ids` inside one block: counts (m,), sums and squares (channels, m, k)."""
+
+    ids: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Moments of all supervoxels; blocks are added in their order, so that the sums have the same bits every time."""
+
+    counts: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    @classmethod
+    def zeros(cls, n: int, n_channels: int, n_responses: int) -> _Moments:
+        shape = (n_channels, n, n_responses)
+        return cls(np.zeros(n, np.int64), np.zeros(shape), np.zeros(shape))
+
+    def add(self, part: _BlockMoments) -> None:
+        rows = part.ids - 1
+        self.counts[rows] += part.counts
+        self.sums[:, rows] += part.sums
+        self.squares[:, rows] += part.squares
+
+    def table(self, spec: FeatureSpec, channels: Sequence[str], prefixes: Sequence[str]) -> FeatureTable:
+        if not self.counts.all():
+            missing = int(np.flatnonzero(self.counts == 0)[0]) + 1
+            raise InputError(f"labels must hold the supervoxels 1..{len(self.counts)} without gaps, but {missing} has no voxel")
+        mean = self.sums / self.counts[:, np.newaxis]
+        variance = np.maximum(self.squares / self.counts[:, np.newaxis] - mean**2, 0.0)
+        statistics = {"mean": mean, "std": np.sqrt(variance)}
+        columns = [statistics[s][c] for c in range(len(prefixes)) for s in spec.statistics]
+        names = [f"{prefix}{name} {s}" for prefix in prefixes for s in spec.statistics for name in channels]
+        return FeatureTable(np.concatenate(columns, axis=1).astype(np.float32), tuple(names))
+
+
+def _pool_block(
+    volume: Volume, labels: ArrayLike, n: int, sigma: float, spec: FeatureSpec, planar: bool, block: Block
+) -> _BlockMoments:
+    """Return the moments of the supervoxels of one block."""
+    inner = np.ascontiguousarray(labels[block.inner.slices])
+    if inner.min() < 0 or inner.max() > n:
+        raise InputError(f"labels must lie in 0..{n}, but range from {inner.min()} to {inner.max()}")
+    local = np.empty(inner.size, np.int32)
+    ids = pooling.number_locally(inner.astype(np.uint32, copy=False).reshape(-1), np.zeros(n + 1, np.int32), local)
+    local = local.reshape(-1, inner.shape[2])
+    counts = np.bincount(local.reshape(-1), minlength=len(ids) + 1)[1:]
+    sums = np.zeros((volume.n_channels, len(ids) + 1, pooling.LANES))
+    squares = np.zeros_like(sums)
+    n_responses = len(scale_channels(spec, sigma, planar=planar))
+    if len(ids):
+        voxels = volume.read(block.outer)
+        for channel in range(volume.n_channels):
+            responses = filter_block(
+                voxels[channel],
+                sigma,
+                spec=spec,
+                block=block,
+                shape=volume.shape,
+                relative_spacing=volume.relative_spacing,
+                planar=planar,
+            )
+            rows = responses.reshape(n_responses, -1, responses.shape[3])
+            pooling.add_moments(rows, local, sums[channel], squares[channel])
+    kept = (slice(None), slice(1, None), slice(n_responses))
+    return _BlockMoments(ids.astype(np.int64), counts, sums[kept].copy(), squares[kept].copy())
+
+
+def _channel_prefixes(volume: Volume) -> list[str]:
+    """Return what the names of each channel's features start with: nothing if there is one channel."""
+    if volume.n_channels == 1:
+        return [""]
+    names = volume.channel_names or tuple(f"channel_{c + 1}" for c in range(volume.n_channels))
+    return [f"{name} " for name in names]
