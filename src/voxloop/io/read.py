@@ -1,0 +1,114 @@
+"""Opening volumes, whatever their format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from voxloop.errors import InputError
+from voxloop.io.formats import format_of_file, name_without_suffix
+from voxloop.io.stored import StoredImage
+from voxloop.io.units import common_spacing, unit_name
+from voxloop.volume import Spacing, Volume, check_axes
+
+
+def open_volume(
+    path: str | os.PathLike[str],
+    *,
+    axes: str | None = None,
+    spacing: Spacing | None = None,
+    unit: str | None = None,
+    channels: Sequence[int | str] | None = None,
+    name: str | None = None,
+) -> Volume:
+    """Open an image; its voxels stay in the file until a block is read.
+
+    Parameters
+    ----------
+    path
+        TIFF, OME-TIFF or ImageJ TIFF, `.npy`, a Zarr array (v2 or v3), or an OME-Zarr image (0.4 or 0.5), of which the
+        finest scale is opened; ``image.zarr/1`` opens the next coarser one.
+    axes
+        What the axes of the file are, a letter of ``t z y x c s`` each, where the file is silent or wrong.
+    spacing
+        Physical size of a voxel (z, y, x), where the file is silent or wrong.
+    unit
+        Unit of the spacing, such as ``"nm"`` or ``"nanometer"``; by default the file's.
+    channels
+        Indices or names of the channels to open, in this order; by default all.
+    name
+        What the volume is called; by default the file's name without its suffix.
+
+    Returns
+    -------
+    Volume
+        Of axes (z, y, x) or (z, y, x, c); 2D images have one slice, RGB samples are channels. If the voxel size is not
+        known along every axis, the spacing is (1, 1, 1) and the unit is ``"pixel"``. The volume pickles as its path.
+
+    Raises
+    ------
+    MissingFileError
+        If the file does not exist or cannot be read.
+    FormatError
+        If the format is unknown or the file is damaged.
+    InputError
+        If the axes do not fit, there are several time points, no voxels, or voxels that are not numbers; if an
+        argument cannot be used.
+    """
+    path = Path(path).expanduser()
+    stored = format_of_file(path).module.read(path)
+    try:
+        volume = _described(stored, axes=axes, spacing=spacing, unit=unit)
+        volume = replace(volume, name=name or name_without_suffix(path), path=path)
+        return volume if channels is None else volume.with_channels(channels)
+    except InputError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def open_labels(
+    path: str | os.PathLike[str],
+    *,
+    axes: str | None = None,
+    spacing: Spacing | None = None,
+    unit: str | None = None,
+    name: str | None = None,
+) -> Volume:
+    """Open a label volume or a mask: as `open_volume`, of integers or booleans and one channel.
+
+    Raises
+    ------
+    InputError
+        If the voxels are not integers or booleans, or there are several channels; else as `open_volume`.
+    """
+    volume = open_volume(path, axes=axes, spacing=spacing, unit=unit, name=name)
+    if volume.dtype.kind not in "biu":
+        raise InputError(f"{path} has dtype {volume.dtype}; expected labels: integers or booleans")
+    if volume.n_channels > 1:
+        raise InputError(f"{path} has {volume.n_channels} channels; expected labels: one channel")
+    return volume
+
+
+def _described(stored: StoredImage, *, axes: str | None, spacing: Spacing | None, unit: str | None) -> Volume:
+    """Return the volume with what the file says, or the caller where he knows better."""
+    shape = stored.array.shape
+    own_axes = stored.axes
+    axes = check_axes(axes or own_axes, shape)
+    # Sizes belong to the dimensions of the array, also where the caller gives these other letters.
+    renamed = dict(zip(own_axes or axes, axes, strict=True))
+    sizes = {renamed[axis]: size for axis, size in stored.sizes.items() if axis in renamed}
+    known = common_spacing(sizes, dict(zip(axes, shape, strict=True)))
+    stored_spacing, known_unit = known or ((1.0, 1.0, 1.0), "pixel")
+    if spacing is not None and sizes:
+        # Sizes that are known along some axes only still tell in which unit the caller thinks.
+        known_unit = next(iter(sizes.values()))[1]
+    volume = Volume.from_array(
+        stored.array,
+        axes=axes,
+        spacing=stored_spacing if spacing is None else spacing,
+        unit=known_unit if unit is None else unit_name(unit),
+    )
+    if len(stored.channel_names) == volume.n_channels:
+        volume = replace(volume, channel_names=stored.channel_names)
+    return volume

@@ -1,0 +1,151 @@
+"""Writing volumes whole or block by block. A file appears when it is complete, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from voxloop.blocks import partition
+from voxloop.errors import InputError
+from voxloop.io.atomic import replacing, storing
+from voxloop.io.formats import Format, format_to_write, name_without_suffix
+from voxloop.io.writers import Content, Header, VolumeWriter
+from voxloop.volume import ArrayLike, Spacing, Volume
+
+
+@contextmanager
+def create_volume(
+    path: str | os.PathLike[str],
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    *,
+    spacing: Spacing = (1.0, 1.0, 1.0),
+    unit: str = "pixel",
+    name: str | None = None,
+    channel_names: Sequence[str] = (),
+    content: Content = "image",
+    class_names: Sequence[str] = (),
+    class_colors: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Iterator[VolumeWriter]:
+    """Write a volume block by block, in bounded memory.
+
+    The volume appears at `path` when the ``with`` block ends; after an exception nothing is left, and what was there
+    before still is. Voxels that were not written are 0.
+
+    Parameters
+    ----------
+    path
+        Where to; the suffix says in which format: ``.tif``, ``.tiff`` (OME-TIFF, uncompressed, BigTIFF from 2 GB),
+        ``.npy`` (voxels only) or ``.zarr`` (OME-Zarr 0.5 with a pyramid of scales).
+    shape
+        (z, y, x), or (z, y, x, c) with channels.
+    dtype
+        Type of a voxel; booleans are stored as ``uint8``.
+    spacing, unit
+        Physical size of a voxel (z, y, x), such as ``(50, 4.6, 4.6)`` and ``"nm"``.
+    name
+        What the image is called; by default the file's name without its suffix.
+    channel_names
+        One per channel, or none.
+    content
+        Whether coarser scales are made by the mean (``"image"``) or by picking a voxel (``"labels"``).
+    class_names, class_colors
+        What the labels 1, 2, ... are called, and their colours such as ``"#ff8800"``.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Yields
+    ------
+    VolumeWriter
+        Its `write` takes the blocks.
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used, or `path` exists.
+    FormatError
+        If the suffix is not known.
+    MissingFileError
+        If the folder to write into does not exist.
+    StorageError
+        If the disk is full or writing is not permitted.
+    """
+    path = Path(path).expanduser()
+    format_ = format_to_write(path)
+    _check_target(path, format_)
+    header = Header(
+        path=path,
+        shape=tuple(int(n) for n in shape),
+        dtype=np.dtype(dtype),
+        spacing=spacing,
+        unit=unit,
+        name=name or name_without_suffix(path),
+        channel_names=tuple(channel_names),
+        content=content,
+        class_names=tuple(class_names),
+        class_colors=tuple(class_colors),
+    )
+    with replacing(path, overwrite=overwrite) as temporary:
+        with storing(path):
+            writer = format_.module.create(temporary, header)
+        try:
+            yield writer
+            with storing(path):
+                writer.finish()
+        finally:
+            writer.close()
+
+
+def save_volume(
+    path: str | os.PathLike[str],
+    array: ArrayLike,
+    *,
+    axes: str | None = None,
+    spacing: Spacing = (1.0, 1.0, 1.0),
+    unit: str = "pixel",
+    name: str | None = None,
+    channel_names: Sequence[str] = (),
+    content: Content = "image",
+    class_names: Sequence[str] = (),
+    class_colors: Sequence[str] = (),
+    overwrite: bool = False,
+) -> None:
+    """Write an array, block by block: it may lie on disk and be larger than memory.
+
+    Parameters
+    ----------
+    path
+        Where to; see `create_volume`, also for the other arguments and the errors.
+    array
+        Array-like, such as a `Volume`'s data.
+    axes
+        One letter per dimension of ``t z y x c s``; by default ``yx``, ``zyx`` or ``zyxc``.
+    """
+    volume = Volume.from_array(array, axes=axes, spacing=spacing)
+    with create_volume(
+        path,
+        volume.data.shape,
+        volume.dtype,
+        spacing=spacing,
+        unit=unit,
+        name=name,
+        channel_names=channel_names,
+        content=content,
+        class_names=class_names,
+        class_colors=class_colors,
+        overwrite=overwrite,
+    ) as writer:
+        for block in partition(volume.shape, writer.block_shape):
+            writer.write(block.inner, np.asarray(volume.data[block.inner.slices]))
+
+
+def _check_target(path: Path, format_: Format) -> None:
+    """Refuse to replace a folder that is not such a store: there may be anything in it."""
+    if path.is_dir() and not any((path / mark).is_file() for mark in format_.folder_marks):
+        raise InputError(f"{path} is a folder, which is not replaced by a {format_.name} file")

@@ -1,0 +1,283 @@
+"""Zarr arrays (v2, v3) and OME-Zarr images (0.4 and 0.5 are read, 0.5 is written).
+
+Written arrays are unsharded, in chunks of at most 64^3 voxels: many readers want small random pieces, and what is
+bound for a cluster's file system can be resharded there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from voxloop.blocks import Box, Shape3, partition
+from voxloop.errors import FormatError
+from voxloop.io.stored import StoredArray, StoredImage, reading
+from voxloop.io.units import stored_unit
+from voxloop.io.writers import Content, Header, VolumeWriter
+
+_CHUNK = 64
+_BLOCK_CHUNKS = (1, 4, 4)  # chunks (z, y, x) of a block that is cheap to write: 4 M voxels
+
+
+@dataclass(frozen=True)
+class ZarrArray(StoredArray):
+    """The Zarr array in a folder."""
+
+    @property
+    def format_name(self) -> str:
+        """What the format is called in messages."""
+        return "Zarr"
+
+    def _open(self) -> Any:
+        return zarr.open_array(self.path, mode="r")
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes of the chunks on disk."""
+        files = (Path(folder) / name for folder, _, names in os.walk(self.path) for name in names)
+        return sum(file.stat().st_size for file in files if not file.name.startswith(".") and file.suffix != ".json")
+
+
+def read(path: Path) -> StoredImage:
+    """Return the array in `path`, or the finest scale of the OME-Zarr image there."""
+    with reading(path, "Zarr"):
+        node = zarr.open(path, mode="r")
+        if isinstance(node, zarr.Array):
+            found = _scale_of_parent(path)
+            return found or StoredImage(ZarrArray(path), _axes_of_dimension_names(node))
+        multiscale = _multiscale(node.attrs.asdict())
+        if multiscale is None:
+            names = ", ".join(sorted(name for name, _ in node.members())) or "nothing"
+            raise FormatError(
+                f"{path} is a Zarr group without an OME-Zarr image; open an array in it (it holds {names})"
+            )
+        return _scale(path, multiscale, multiscale["datasets"][0], node.attrs.asdict())
+
+
+def _multiscale(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the first multiscale image in a group's attributes: under `ome` from 0.5 on."""
+    multiscales = cast("Mapping[str, Any]", attributes.get("ome", attributes)).get("multiscales")
+    return dict(multiscales[0]) if multiscales else None
+
+
+def _scale_of_parent(path: Path) -> StoredImage | None:
+    """Return the array with what an OME-Zarr group above says about it, or None if there is no such group."""
+    path = path.absolute()
+    for parent in path.parents:
+        if not any((parent / mark).is_file() for mark in ("zarr.json", ".zgroup")):
+            return None
+        attributes = zarr.open_group(parent, mode="r").attrs.asdict()
+        for dataset in (_multiscale(attributes) or {}).get("datasets", ()):
+            if parent / dataset["path"] == path:
+                return _scale(parent, cast("dict[str, Any]", _multiscale(attributes)), dataset, attributes)
+    return None
+
+
+def _scale(
+    group: Path, multiscale: Mapping[str, Any], dataset: Mapping[str, Any], attributes: Mapping[str, Any]
+) -> StoredImage:
+    """Return one scale of a multiscale image: its array, axes, voxel size and channel names."""
+    array = ZarrArray(group / dataset["path"])
+    axes = multiscale["axes"]
+    # The transformation of the whole image applies after that of the scale.
+    factors = np.ones(len(axes))
+    for transformations in (dataset, multiscale):
+        for transformation in transformations.get("coordinateTransformations", ()):
+            if transformation["type"] == "scale":
+                factors *= np.asarray(transformation["scale"], float)
+    letters = [axis["name"].lower() for axis in axes]
+    sizes = {
+        letter: (float(factor), stored_unit(axis.get("unit")))
+        for letter, factor, axis in zip(letters, factors, axes, strict=True)
+        if letter in ("z", "y", "x")
+    }
+    return StoredImage(array, "".join(letters), sizes, _channel_names(attributes))
+
+
+def _channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    omero = cast("Mapping[str, Any]", attributes.get("ome", attributes)).get("omero", {})
+    labels = [channel.get("label") for channel in omero.get("channels", ())]
+    return tuple(str(label) for label in labels) if all(labels) else ()
+
+
+def _axes_of_dimension_names(array: zarr.Array[Any]) -> str | None:
+    """Return the axes of a v3 array whose dimensions are named z, y, x and so on."""
+    names = getattr(array.metadata, "dimension_names", None)
+    if not names or not all(isinstance(name, str) and len(name) == 1 for name in names):
+        return None
+    return "".join(names).lower()
+
+
+def create(path: Path, header: Header) -> OmeZarrWriter:
+    """Return a writer of an OME-Zarr 0.5 image of axes (z, y, x) or (c, z, y, x)."""
+    return OmeZarrWriter(path, header)
+
+
+class OmeZarrWriter(VolumeWriter):
+    """Writes the finest scale block by block, then makes the coarser ones from it, each in bounded memory.
+
+    A scale halves the axes whose voxels are less than twice as long as the shortest, so that voxels become cubes; the
+    last scale fits into a chunk. Voxels never written are 0.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.header = header
+        self._chunk = tuple(min(_CHUNK, n) for n in header.spatial_shape)
+        self.block_shape = cast(
+            "Shape3",
+            tuple(min(n, c * k) for n, c, k in zip(header.spatial_shape, self._chunk, _BLOCK_CHUNKS, strict=True)),
+        )
+        self._lock = threading.Lock()
+        self._factors = pyramid_factors(header.spatial_shape, header.spacing)
+        self._group = zarr.open_group(path, mode="w-", zarr_format=3, attributes={"ome": _ome(header, self._factors)})
+        self._finest = self._create_scale(0, header.spatial_shape)
+
+    def _create_scale(self, level: int, shape: Shape3) -> zarr.Array[Any]:
+        has_channels = len(self.header.shape) == 4
+        lead = (self.header.n_channels,) if has_channels else ()
+        return self._group.create_array(
+            str(level),
+            shape=(*lead, *shape),
+            dtype=self.header.dtype,
+            chunks=(*(1 for _ in lead), *(min(_CHUNK, n) for n in shape)),
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+            fill_value=0,
+            dimension_names=("c", "z", "y", "x") if has_channels else ("z", "y", "x"),
+        )
+
+    def _write(self, box: Box, block: NDArray[Any]) -> None:
+        if self._is_aligned(box):
+            _put(self._finest, box, block)
+        else:
+            # Chunks written in part are read, changed and written: by one thread at a time.
+            with self._lock:
+                _put(self._finest, box, block)
+
+    def _is_aligned(self, box: Box) -> bool:
+        return all(
+            a % c == 0 and (b % c == 0 or b == n)
+            for a, b, c, n in zip(box.start, box.stop, self._chunk, self.header.spatial_shape, strict=True)
+        )
+
+    def finish(self) -> None:
+        """Make the coarser scales."""
+        finer = self._finest
+        previous = (1, 1, 1)
+        for level, factors in enumerate(self._factors[1:], start=1):
+            step = cast("Shape3", tuple(f // p for f, p in zip(factors, previous, strict=True)))
+            shape = cast("Shape3", tuple(-(-n // s) for n, s in zip(finer.shape[-3:], step, strict=True)))
+            coarser = self._create_scale(level, shape)
+            self._fill(coarser, finer, step)
+            finer, previous = coarser, factors
+
+    def _fill(self, coarser: zarr.Array[Any], finer: zarr.Array[Any], step: Shape3) -> None:
+        """Fill a scale from the finer one, chunk by chunk and channel by channel."""
+        for block in partition(coarser.shape[-3:], self._chunk):
+            box = block.inner
+            source = tuple(slice(a * s, b * s) for a, b, s in zip(box.start, box.stop, step, strict=True))
+            for channel in np.ndindex(coarser.shape[:-3]):
+                part = np.asarray(finer[(*channel, *source)])
+                coarser[(*channel, *box.slices)] = downsample(part, step, self.header.content)
+
+    def close(self) -> None:
+        """Do nothing: each chunk is a closed file already."""
+
+
+def _put(array: zarr.Array[Any], box: Box, block: NDArray[Any]) -> None:
+    z, y, x = box.slices
+    array[..., z, y, x] = np.moveaxis(block, 3, 0) if block.ndim == 4 else block
+
+
+def pyramid_factors(shape: Shape3, spacing: Iterable[float]) -> list[Shape3]:
+    """Return how much coarser than the finest scale each scale is along (z, y, x), from (1, 1, 1) on."""
+    factors = [1, 1, 1]
+    sizes = list(spacing)
+    remaining = list(shape)
+    pyramid = [cast("Shape3", tuple(factors))]
+    while max(remaining) > _CHUNK:
+        finest = min(size for size, n in zip(sizes, remaining, strict=True) if n > 1)
+        for axis in range(3):
+            if remaining[axis] > 1 and sizes[axis] < 2 * finest:
+                factors[axis] *= 2
+                sizes[axis] *= 2
+                remaining[axis] = -(-remaining[axis] // 2)
+        pyramid.append(cast("Shape3", tuple(factors)))
+    return pyramid
+
+
+def downsample(block: NDArray[Any], step: Shape3, content: Content) -> NDArray[Any]:
+    """Return a block (..., z, y, x) with `step` voxels, 1 or 2 along each axis, made one.
+
+    Of labels the first of the voxels is taken, which are all equally near to the centre; of an image the mean, where
+    fewer voxels remain at the border the mean of those.
+    """
+    if content == "labels":
+        z, y, x = step
+        return block[..., ::z, ::y, ::x]
+    mean = block.astype(np.result_type(block.dtype, np.float32), copy=False)
+    for axis, s in zip((-3, -2, -1), step, strict=True):
+        if s == 2:
+            mean = _mean_of_pairs(mean, axis)
+    return (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(block.dtype, copy=False)
+
+
+def _mean_of_pairs(block: NDArray[Any], axis: int) -> NDArray[Any]:
+    pairs = np.moveaxis(block, axis, 0)
+    n = pairs.shape[0] // 2
+    mean = pairs[::2].copy()
+    mean[:n] += pairs[1::2]
+    mean[:n] /= 2
+    return np.moveaxis(mean, 0, axis)
+
+
+def _ome(header: Header, factors: list[Shape3]) -> dict[str, Any]:
+    """Return the metadata of an OME-Zarr 0.5 image."""
+    unit = {} if header.unit == "pixel" else {"unit": header.unit}
+    space = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
+    lead = [1.0] if len(header.shape) == 4 else []
+    datasets = []
+    for level, factor in enumerate(factors):
+        scale = [f * s for f, s in zip(factor, header.spacing, strict=True)]
+        # The centre of a coarse voxel lies between those that it was made of.
+        translation = [(f - 1) / 2 * s for f, s in zip(factor, header.spacing, strict=True)]
+        transformations = [
+            {"type": "scale", "scale": [*lead, *scale]},
+            {"type": "translation", "translation": [0.0 for _ in lead] + translation},
+        ]
+        datasets.append({"path": str(level), "coordinateTransformations": transformations})
+    axes = [*([{"name": "c", "type": "channel"}] if lead else []), *space]
+    method = {"image": "mean", "labels": "nearest"}[header.content]
+    ome: dict[str, Any] = {
+        "version": "0.5",
+        "multiscales": [{"name": header.name, "type": method, "axes": axes, "datasets": datasets}],
+    }
+    if header.channel_names:
+        ome["omero"] = {"channels": [_omero_channel(name, header.dtype) for name in header.channel_names]}
+    if header.content == "labels":
+        ome["image-label"] = _image_label(header)
+    return ome
+
+
+def _omero_channel(name: str, dtype: np.dtype[Any]) -> dict[str, Any]:
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
+    window = {"min": float(limits.min), "max": float(limits.max)} if limits else {"min": 0.0, "max": 1.0}
+    return {"label": name, "color": "FFFFFF", "window": {**window, "start": window["min"], "end": window["max"]}}
+
+
+def _image_label(header: Header) -> dict[str, Any]:
+    """Return names and colours of the classes 1, 2, ... as OME-Zarr has them."""
+    named = list(enumerate(header.class_names, start=1))
+    label: dict[str, Any] = {"properties": [{"label-value": i, "class": name} for i, name in named]} if named else {}
+    if header.class_colors:
+        colors = enumerate(header.class_colors, start=1)
+        label["colors"] = [{"label-value": i, "rgba": [*bytes.fromhex(color[1:]), 255]} for i, color in colors]
+    return label
