@@ -360,9 +360,7 @@ def check_axes(axes: str | None, shape: tuple[int, ...]) -> str:
     """
     if axes is None:
         if len(shape) not in _DEFAULT_AXES:
-            raise InputError(
-                f"the image has shape {shape}; name its {len(shape)} dimensions with axes, such as 'tzyxc'"
-            )
+            raise InputError(f"the image has shape {shape}; name its dimensions with axes, such as 'tzyxc'")
         axes = _DEFAULT_AXES[len(shape)]
     axes = axes.lower()
     if len(axes) != len(shape):

@@ -87,7 +87,9 @@ class _Segments:
         self._nodata = keyframe.nodata
         self._page_shape = keyframe.shaped
         self._offsets, self._counts = _segment_table(path, series, self._file.size)
-        self._places = [self._decode(None, i)[1:] for i in range(self._offsets.shape[1])]
+        places = [self._decode(None, i)[1:] for i in range(self._offsets.shape[1])]
+        self._starts = np.array([corner for corner, _ in places])
+        self._stops = self._starts + [(1, *segment_shape) for _, segment_shape in places]
         self._n_page_axes = _n_page_axes(shape, len(self._offsets))
         # The system keeps uncompressed bytes already.
         free = psutil.virtual_memory().available if keyframe.compression != _UNCOMPRESSED else 0
@@ -96,23 +98,33 @@ class _Segments:
     def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
         ranges = [range(*k.indices(n)) for k, n in zip(key, self.shape, strict=True)]
         pages_shape, image_shape = self.shape[: self._n_page_axes], self.shape[self._n_page_axes :]
-        within = _on_page(ranges[self._n_page_axes :], image_shape, self._page_shape)
+        spans = [range(min(r), max(r) + 1) if r else range(0) for r in ranges[self._n_page_axes :]]
+        within = _on_page(spans, image_shape, self._page_shape)
         page_shape = tuple(len(r) for r in within)
+        wanted = self._overlapping(within)
         pages = itertools.product(*ranges[: self._n_page_axes])
         out = np.empty((prod(len(r) for r in ranges[: self._n_page_axes]), *page_shape), self.dtype)
-        for part, page in zip(out, pages, strict=True):
-            self._read_page(int(np.ravel_multi_index(page, pages_shape)) if page else 0, within, part)
-        return out.reshape([len(r) for r in ranges])
+        for part, position in zip(out, pages, strict=True):
+            page = int(np.ravel_multi_index(position, pages_shape)) if position else 0
+            for index, target, source in wanted:
+                part[target] = self._segment(page, index)[source]
+        image = out.reshape([len(r) for r in (*ranges[: self._n_page_axes], *spans)])
+        steps = (*(1 for _ in pages_shape), *(r.step for r in ranges[self._n_page_axes :]))
+        return image[tuple(slice(None, None, step) for step in steps)]
 
-    def _read_page(self, page: int, within: list[range], out: NDArray[Any]) -> None:
-        for index, (corner, shape) in enumerate(self._places):
-            lengths = (1, *shape)
-            starts = [max(r.start, c) for r, c in zip(within, corner, strict=True)]
-            stops = [min(r.stop, c + n) for r, c, n in zip(within, corner, lengths, strict=True)]
-            if all(a < b for a, b in zip(starts, stops, strict=True)):
-                target = tuple(slice(a - r.start, b - r.start) for a, b, r in zip(starts, stops, within, strict=True))
-                source = tuple(slice(a - c, b - c) for a, b, c in zip(starts, stops, corner, strict=True))
-                out[target] = self._segment(page, index)[source]
+    def _overlapping(self, within: list[range]) -> list[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
+        """Return the segments that hold a part of any page: their index, and where in the part and in them that is."""
+        first = np.array([r.start for r in within])
+        starts = np.maximum(self._starts, first)
+        stops = np.minimum(self._stops, [r.stop for r in within])
+        return [
+            (
+                int(i),
+                tuple(map(slice, starts[i] - first, stops[i] - first)),
+                tuple(map(slice, starts[i] - self._starts[i], stops[i] - self._starts[i])),
+            )
+            for i in np.flatnonzero((starts < stops).all(axis=1))
+        ]
 
     def _segment(self, page: int, index: int) -> NDArray[Any]:
         """Return a decoded strip or tile with its five axes."""
