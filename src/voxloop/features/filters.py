@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from voxloop.blocks import Block, Box, Shape3
 from voxloop.errors import InputError
-from voxloop.features.scales import AxisScale, Scale, Taps, scale_of
+from voxloop.features.scales import Scale, Taps, scale_of
 from voxloop.kernels import convolve
 from voxloop.specs import FAMILIES, FeatureFamily, FeatureSpec
 from voxloop.volume import Volume
@@ -196,7 +196,7 @@ def _smooth_voxels(
     voxels: Field, taps: Sequence[Taps], scale: Scale, points: Box, outer: Box, shape: Sequence[int]
 ) -> Field:
     """Smooth the voxels of `outer`, evaluated at the lattice points of a box that may lie outside the volume."""
-    padded = [_pad(t, 4) for t in taps]
+    padded = [_pad(t) for t in taps]
     tables = [
         _mirror_table(points.start[a], points.stop[a], scale.steps[a], padded[a].size - 1, outer, a, shape[a])
         for a in range(3)
@@ -211,7 +211,7 @@ def _smooth_voxels(
 
 def _smooth_field(field: Field, taps: Sequence[Taps], shape: Shape3) -> Field:
     """Smooth a field on the lattice without border: its margins are equal on both sides and become those of `shape`."""
-    padded = [_pad(t, 4) for t in taps]
+    padded = [_pad(t) for t in taps]
     tables = [convolve.valid_table(n, m, t.size) for n, m, t in zip(field.shape, shape, padded, strict=True)]
     along_z = np.empty((shape[0], *field.shape[1:]), np.float32)
     convolve.smooth_z(field, padded[0], tables[0], 1, along_z)
@@ -234,28 +234,16 @@ def _fill_scalars_and_hessian(presmoothed: Field, scale: Scale, responses: Field
 def _fill_structure_tensor(
     presmoothed: Field, scale: Scale, lattice: Box, shape: Sequence[int], eigenvalues: Field
 ) -> None:
-    z, y, x = scale.axes
     extended = _extend(lattice, scale.outer_margin)
-    gradient = np.empty((3, *extended.shape), np.float32)
-    convolve.gradient(presmoothed, z.tensor, y.tensor, x.tensor, gradient)
-    for axis in range(3):
-        points = np.arange(extended.start[axis], extended.stop[axis])
-        odd = np.moveaxis(gradient[axis], axis, 0)
-        odd[_mirrored_oddly(points * scale.steps[axis], shape[axis])] *= -1.0
-    pairs = ((1, 1), (2, 2), (1, 2)) if scale.planar else ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-    components = [_integrate(gradient[a], gradient[b], scale.axes, lattice.shape) for a, b in pairs]
-    fill = convolve.tensor_eigenvalues_2d if scale.planar else convolve.tensor_eigenvalues_3d
-    fill(*components, eigenvalues)
-
-
-def _integrate(a: Field, b: Field, axes: tuple[AxisScale, AxisScale, AxisScale], shape: Shape3) -> Field:
-    """Return the product of two gradient components smoothed with the outer Gaussian."""
-    taps_z, taps_y, taps_x = (_pad(axis.outer, 4) for axis in axes)
-    smoothed = np.empty((a.shape[0], *shape[1:]), np.float32)
-    convolve.smooth_product_yx(a, b, taps_y, taps_x, smoothed)
-    out = np.empty(shape, np.float32)
-    convolve.smooth_z(smoothed, taps_z, convolve.valid_table(a.shape[0], shape[0], taps_z.size), 1, out)
-    return out
+    signs = [
+        _mirror_signs(np.arange(extended.start[a], extended.stop[a]) * scale.steps[a], shape[a]) for a in range(3)
+    ]
+    taps = [axis.tensor for axis in scale.axes]
+    outer = [_pad(axis.outer) for axis in scale.axes]
+    if scale.planar:
+        convolve.structure_tensor_2d(presmoothed, *taps[1:], *signs[1:], *outer[1:], eigenvalues)
+    else:
+        convolve.structure_tensor_3d(presmoothed, *taps, *signs, *outer, eigenvalues)
 
 
 def _interpolate(responses: Field, scale: Scale, lattice: Box, inner: Box) -> Field:
@@ -281,9 +269,9 @@ def _extend(box: Box, margin: Sequence[int]) -> Box:
     return Box(start, stop)  # type: ignore[arg-type]  # three of each
 
 
-def _pad(taps: Taps, multiple: int) -> Taps:
-    """Return a half kernel with zeros up to a radius that is a multiple."""
-    return np.pad(taps, (0, -(taps.size - 1) % multiple))
+def _pad(taps: Taps) -> Taps:
+    """Return a half kernel of even radius, with a zero at the end if need be: kernels add two pairs in a sweep."""
+    return np.pad(taps, (0, (taps.size - 1) % 2))
 
 
 def _mirror_table(start: int, stop: int, step: int, radius: int, outer: Box, axis: int, length: int) -> Table:
@@ -304,8 +292,9 @@ def _mirror(positions: Table, length: int) -> Table:
     return np.minimum(phase, 2 * (length - 1) - phase)
 
 
-def _mirrored_oddly(positions: Table, length: int) -> NDArray[np.bool_]:
-    """Return where an axis runs backwards because it was mirrored an odd number of times."""
+def _mirror_signs(positions: Table, length: int) -> Field:
+    """Return -1 where an axis runs backwards because it was mirrored an odd number of times, else 1."""
     if length == 1:
-        return np.zeros(positions.shape, np.bool_)
-    return positions % (2 * (length - 1)) > length - 1
+        return np.ones(positions.shape, np.float32)
+    backwards = positions % (2 * (length - 1)) > length - 1
+    return np.where(backwards, np.float32(-1.0), np.float32(1.0))

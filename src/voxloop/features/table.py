@@ -211,12 +211,11 @@ def _pool_block(
     if inner.min() < 0 or inner.max() > n:
         raise InputError(f"labels must lie in 0..{n}, but range from {inner.min()} to {inner.max()}")
     local = np.empty(inner.size, np.int32)
-    ids = pooling.number_locally(inner.astype(np.uint32, copy=False).reshape(-1), np.zeros(n + 1, np.int32), local)
+    ids, counts = pooling.number_locally(inner.astype(np.uint32, copy=False).reshape(-1), np.zeros(n + 1, np.int32), local)
     local = local.reshape(-1, inner.shape[2])
-    counts = np.bincount(local.reshape(-1), minlength=len(ids) + 1)[1:]
-    sums = np.zeros((volume.n_channels, len(ids) + 1, pooling.LANES))
-    squares = np.zeros_like(sums)
     n_responses = len(scale_channels(spec, sigma, planar=planar))
+    sums = np.zeros((volume.n_channels, len(ids), n_responses))
+    squares = np.zeros_like(sums)
     if len(ids):
         voxels = volume.read(block.outer)
         for channel in range(volume.n_channels):
@@ -231,8 +230,7 @@ def _pool_block(
             )
             rows = responses.reshape(n_responses, -1, responses.shape[3])
             pooling.add_moments(rows, local, sums[channel], squares[channel])
-    kept = (slice(None), slice(1, None), slice(n_responses))
-    return _BlockMoments(ids.astype(np.int64), counts, sums[kept].copy(), squares[kept].copy())
+    return _BlockMoments(ids, counts, sums, squares)
 
 
 def _channel_prefixes(volume: Volume) -> list[str]:

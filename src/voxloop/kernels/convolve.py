@@ -13,6 +13,7 @@ from numba import njit
 from voxloop.kernels.eigenvalues import eigenvalues_2x2, eigenvalues_3x3
 
 _options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+RUN = 512  # voxels convolved at a time: long enough to forget the calls, short enough for the first-level cache
 
 
 @njit(**_options)
@@ -25,31 +26,33 @@ def _add_4_pairs(out, src, a1, b1, a2, b2, a3, b3, a4, b4, w1, w2, w3, w4):
 
 
 @njit(**_options)
-def _smooth_row(out, src, base, stride, rows, centre, taps):
-    """Write sum_k taps[|k|] src[base + rows[centre + k] * stride ...]; the number of taps is 1 plus a multiple of 4."""
+def _add_2_pairs(out, src, a1, b1, a2, b2, w1, w2):
     n = out.size
+    m1, p1, m2, p2 = src[a1 : a1 + n], src[b1 : b1 + n], src[a2 : a2 + n], src[b2 : b2 + n]
+    for x in range(n):
+        out[x] += w1 * (m1[x] + p1[x]) + w2 * (m2[x] + p2[x])
+
+
+@njit(**_options)
+def _smooth_run(out, src, base, stride, rows, centre, taps):
+    """Write sum_k taps[|k|] src[base + rows[centre + k] * stride ...] for a run of voxels; the radius is even."""
+    n = out.size
+    radius = taps.size - 1
     w0 = taps[0]
     start = base + rows[centre] * stride
     middle = src[start : start + n]
     for x in range(n):
         out[x] = w0 * middle[x]
-    for k in range(1, taps.size, 4):
-        _add_4_pairs(
-            out,
-            src,
-            base + rows[centre - k] * stride,
-            base + rows[centre + k] * stride,
-            base + rows[centre - k - 1] * stride,
-            base + rows[centre + k + 1] * stride,
-            base + rows[centre - k - 2] * stride,
-            base + rows[centre + k + 2] * stride,
-            base + rows[centre - k - 3] * stride,
-            base + rows[centre + k + 3] * stride,
-            taps[k],
-            taps[k + 1],
-            taps[k + 2],
-            taps[k + 3],
-        )
+    for k in range(1, radius + 1, 4):
+        a1, b1 = base + rows[centre - k] * stride, base + rows[centre + k] * stride
+        a2, b2 = base + rows[centre - k - 1] * stride, base + rows[centre + k + 1] * stride
+        if k + 3 > radius:
+            _add_2_pairs(out, src, a1, b1, a2, b2, taps[k], taps[k + 1])
+        else:
+            a3, b3 = base + rows[centre - k - 2] * stride, base + rows[centre + k + 2] * stride
+            a4, b4 = base + rows[centre - k - 3] * stride, base + rows[centre + k + 3] * stride
+            w1, w2, w3, w4 = taps[k], taps[k + 1], taps[k + 2], taps[k + 3]
+            _add_4_pairs(out, src, a1, b1, a2, b2, a3, b3, a4, b4, w1, w2, w3, w4)
 
 
 @njit(**_options)
@@ -57,22 +60,51 @@ def smooth_z(src, taps, rows, step, out):
     """Smooth `src` (z, y, x) along z into `out` (z', y, x).
 
     Output plane i is centred on entry `taps.size - 1 + i * step` of `rows`, the table of source planes that holds the
-    mirrored border. Rows of equal y are worked on together: a column of them stays in the second-level cache.
+    mirrored border. Runs of equal (y, x) are worked on together: a column of them stays in the second-level cache.
     """
-    n_y, n_x = src.shape[1], src.shape[2]
-    flat = src.reshape(-1)
-    for y in range(n_y):
+    size = src.shape[1] * src.shape[2]
+    flat, planes = src.reshape(-1), out.reshape((out.shape[0], -1))
+    for start in range(0, size, RUN):
+        stop = min(start + RUN, size)
         for z in range(out.shape[0]):
-            _smooth_row(out[z, y], flat, y * n_x, n_y * n_x, rows, taps.size - 1 + z * step, taps)
+            _smooth_run(planes[z, start:stop], flat, start, size, rows, taps.size - 1 + z * step, taps)
 
 
 @njit(**_options)
-def _smooth_plane(plane, taps_y, rows, step_y, taps_x, columns, step_x, line, full, out):
-    """Smooth `plane` (y, x) along y and x into `out` (y', x')."""
-    n_x = plane.shape[1]
-    flat = plane.reshape(-1)
-    source = np.empty(n_x, np.float32)
-    shifts = np.arange(line.size)
+def _smooth_extended(plane, taps_y, step_y, taps_x, step_x, along_y, along_x, out):
+    """Smooth `plane`, already extended by the radii, along y and x into `out` (y', x').
+
+    Planes are treated as one long row: what is computed across the ends of rows falls into margins nobody reads.
+    """
+    n_y, n_x = out.shape
+    width = plane.shape[1]
+    flat_in, flat_y, flat_x = plane.reshape(-1), along_y.reshape(-1), along_x.reshape(-1)
+    shifts = np.arange(max(2 * taps_y.size, 2 * taps_x.size))
+    length = width if step_y > 1 else n_y * width
+    for y in range(n_y if step_y > 1 else 1):
+        for start in range(0, length, RUN):
+            stop = min(start + RUN, length)
+            target = flat_y[y * width + start : y * width + stop]
+            _smooth_run(target, flat_in, y * step_y * width + start, width, shifts, taps_y.size - 1, taps_y)
+    length = n_y * width - 2 * (taps_x.size - 1)
+    for start in range(0, length, RUN):
+        stop = min(start + RUN, length)
+        _smooth_run(flat_x[start:stop], flat_y, start, 1, shifts, taps_x.size - 1, taps_x)
+    for y in range(n_y):
+        row, target = along_x[y], out[y]
+        if step_x == 1:
+            target[:] = row[:n_x]
+        else:
+            for x in range(n_x):
+                target[x] = row[x * step_x]
+
+
+@njit(**_options)
+def smooth_yx(src, taps_y, rows, step_y, taps_x, columns, step_x, out):
+    """Smooth `src` (z, y, x) along y and x into `out` (z, y', x'); `rows` as in `smooth_z`, `columns` likewise."""
+    extended = np.empty((rows.size, columns.size), np.float32)
+    along_y = np.empty((out.shape[1], columns.size), np.float32)
+    along_x = np.empty_like(along_y)
     # Between the mirrored ends the table counts up: that part is copied, not looked up.
     low = 0
     while low < columns.size - 1 and columns[low + 1] != columns[low] + 1:
@@ -80,44 +112,30 @@ def _smooth_plane(plane, taps_y, rows, step_y, taps_x, columns, step_x, line, fu
     high = low + 1
     while high < columns.size and columns[high] == columns[high - 1] + 1:
         high += 1
-    for y in range(out.shape[0]):
-        _smooth_row(source, flat, 0, n_x, rows, taps_y.size - 1 + y * step_y, taps_y)
-        for x in range(low):
-            line[x] = source[columns[x]]
-        line[low:high] = source[columns[low] : columns[low] + high - low]
-        for x in range(high, line.size):
-            line[x] = source[columns[x]]
-        row = out[y]
-        if step_x == 1:
-            _smooth_row(row, line, 0, 1, shifts, taps_x.size - 1, taps_x)
-        else:
-            _smooth_row(full, line, 0, 1, shifts, taps_x.size - 1, taps_x)
-            for x in range(row.size):
-                row[x] = full[x * step_x]
+    for z in range(out.shape[0]):
+        for y in range(rows.size):
+            source, line = src[z, rows[y]], extended[y]
+            for x in range(low):
+                line[x] = source[columns[x]]
+            line[low:high] = source[columns[low] : columns[low] + high - low]
+            for x in range(high, line.size):
+                line[x] = source[columns[x]]
+        _smooth_extended(extended, taps_y, step_y, taps_x, step_x, along_y, along_x, out[z])
 
 
 @njit(**_options)
-def smooth_yx(src, taps_y, rows, step_y, taps_x, columns, step_x, out):
-    """Smooth `src` (z, y, x) along y and x into `out` (z, y', x'); `rows` as in `smooth_z`, `columns` likewise."""
-    line = np.empty(columns.size, np.float32)
-    full = np.empty((out.shape[2] - 1) * step_x + 1, np.float32)
-    for z in range(out.shape[0]):
-        _smooth_plane(src[z], taps_y, rows, step_y, taps_x, columns, step_x, line, full, out[z])
+def _smooth_product(a, b, taps_y, taps_x, extended, along_y, along_x, out):
+    """Smooth the product of two planes (y + 2 r_y, x + 2 r_x) along y and x into `out` (y, x).
 
-
-@njit(**_options)
-def smooth_product_yx(a, b, taps_y, taps_x, out):
-    """Smooth the product of `a` and `b` (z, y + 2 r_y, x + 2 r_x) along y and x into `out` (z, y, x)."""
-    n_y, n_x = a.shape[1], a.shape[2]
-    product = np.empty((n_y, n_x), np.float32)
-    rows = valid_table(n_y, out.shape[1], taps_y.size)
-    columns = valid_table(n_x, out.shape[2], taps_x.size)
-    line = np.empty(columns.size, np.float32)
-    for z in range(out.shape[0]):
-        u, v, w = a[z].reshape(-1), b[z].reshape(-1), product.reshape(-1)
-        for i in range(w.size):
-            w[i] = u[i] * v[i]
-        _smooth_plane(product, taps_y, rows, 1, taps_x, columns, 1, line, line, out[z])
+    `extended` is 0 where it is larger than the product, by the padding of the radii.
+    """
+    n_y, n_x = a.shape
+    top, left = (extended.shape[0] - n_y) // 2, (extended.shape[1] - n_x) // 2
+    for y in range(n_y):
+        u, v, w = a[y], b[y], extended[top + y, left : left + n_x]
+        for x in range(n_x):
+            w[x] = u[x] * v[x]
+    _smooth_extended(extended, taps_y, 1, taps_x, 1, along_y, along_x, out)
 
 
 @njit(**_options)
@@ -192,29 +210,6 @@ def _derive_2(out, first, second, src, base, stride, taps):
 
 
 @njit(**_options)
-def gradient(src, taps_z, taps_y, taps_x, out):
-    """Write the Gaussian gradient of `src` into `out` (3, z, y, x), whose margins in `src` are equal on both sides."""
-    _, n_z, n_y, n_x = out.shape
-    s_y, s_x = src.shape[1], src.shape[2]
-    m_z, m_y, m_x = (src.shape[0] - n_z) // 2, (s_y - n_y) // 2, (s_x - n_x) // 2
-    flat = src.reshape(-1)
-    smooth = np.empty((s_y, s_x), np.float32)
-    along_z = np.empty((s_y, s_x), np.float32)
-    g, f = np.empty(s_x, np.float32), np.empty(s_x, np.float32)
-    unused = np.empty(n_x, np.float32)
-    for z in range(n_z):
-        for y in range(s_y):
-            _derive_1(smooth[y], along_z[y], flat, ((z + m_z) * s_y + y) * s_x, s_y * s_x, taps_z)
-        for y in range(n_y):
-            base = (y + m_y) * s_x
-            _derive_0(g, along_z.reshape(-1), base, s_x, taps_y)
-            _derive_0(out[0, z, y], g, m_x, 1, taps_x)
-            _derive_1(g, f, smooth.reshape(-1), base, s_x, taps_y)
-            _derive_0(out[1, z, y], f, m_x, 1, taps_x)
-            _derive_1(unused, out[2, z, y], g, m_x, 1, taps_x)
-
-
-@njit(**_options)
 def second_order_3d(src, taps_z, taps_y, taps_x, out, eigenvalues):
     """Write Gaussian, Laplacian, gradient magnitude into `out`, Hessian eigenvalues into `eigenvalues`: (3, z, y, x).
 
@@ -280,21 +275,113 @@ def second_order_2d(src, taps_y, taps_x, out, eigenvalues):
 
 
 @njit(**_options)
-def tensor_eigenvalues_3d(zz, yy, xx, zy, zx, yx, out):
-    """Write the eigenvalues of symmetric 3 x 3 tensors, components of shape (z, y, x), into `out` (3, z, y, x)."""
-    for z in range(out.shape[1]):
-        for y in range(out.shape[2]):
+def _multiply(row, factors):
+    for x in range(row.size):
+        row[x] *= factors[x]
+
+
+@njit(**_options)
+def _gradient_plane(smooth, along_z, taps_y, taps_x, signs_y, signs_x, gradient):
+    """Write the gradient (z, y, x) of a plane, smoothed along z and derived along z, into `gradient` (3, y, x)."""
+    _, n_y, n_x = gradient.shape
+    s_y, s_x = smooth.shape
+    m_y, m_x = (s_y - n_y) // 2, (s_x - n_x) // 2
+    g, f = np.empty(s_x, np.float32), np.empty(s_x, np.float32)
+    unused = np.empty(n_x, np.float32)
+    for y in range(n_y):
+        base = (y + m_y) * s_x
+        _derive_0(g, along_z.reshape(-1), base, s_x, taps_y)
+        _derive_0(gradient[0, y], g, m_x, 1, taps_x)
+        _derive_1(g, f, smooth.reshape(-1), base, s_x, taps_y)
+        _derive_0(gradient[1, y], f, m_x, 1, taps_x)
+        _derive_1(unused, gradient[2, y], g, m_x, 1, taps_x)
+        gradient[1, y] *= signs_y[y]
+        _multiply(gradient[2, y], signs_x)
+
+
+@njit(**_options)
+def structure_tensor_3d(
+    src, taps_z, taps_y, taps_x, signs_z, signs_y, signs_x, outer_z, outer_y, outer_x, eigenvalues
+):
+    """Write the eigenvalues of the structure tensor of `src` into `eigenvalues` (3, z, y, x).
+
+    The gradient of one plane after the other is taken, its products are smoothed along y and x and kept in a ring of
+    planes; as soon as the ring holds what the smoothing along z needs, one plane of eigenvalues is written.
+
+    Parameters
+    ----------
+    src
+        (z, y, x) float32 with margins of equal size on both sides: the reach of the gradient and of the integration.
+    taps_z, taps_y, taps_x
+        (2, r + 1) half kernels: Gaussian and first derivative.
+    signs_z, signs_y, signs_x
+        float32, one per plane, row and column of the gradient; -1 where mirroring has turned an axis.
+    outer_z, outer_y, outer_x
+        Half kernels of the integration, of even radius.
+    """
+    _, n_z, n_y, n_x = eigenvalues.shape
+    g_z, g_y, g_x = signs_z.size, signs_y.size, signs_x.size
+    s_y, s_x = src.shape[1], src.shape[2]
+    margin = (src.shape[0] - g_z) // 2
+    flat = src.reshape(-1)
+    smooth, along_z = np.empty((s_y, s_x), np.float32), np.empty((s_y, s_x), np.float32)
+    gradient = np.empty((3, g_y, g_x), np.float32)
+    extended = np.zeros((n_y + 2 * (outer_y.size - 1), n_x + 2 * (outer_x.size - 1)), np.float32)
+    along_y = np.empty((n_y, extended.shape[1]), np.float32)
+    along_x = np.empty_like(along_y)
+    reach = outer_z.size - 1  # may be one more than the margin of the gradient, with a tap that weighs 0
+    slots = 2 * reach + 1
+    ring = np.zeros((6, slots, n_y, n_x), np.float32)
+    rows = np.empty(slots, np.int64)
+    terms = np.empty((6, RUN), np.float32)
+    for t in range(g_z):
+        for y in range(s_y):
+            _derive_1(smooth[y], along_z[y], flat, ((t + margin) * s_y + y) * s_x, s_y * s_x, taps_z)
+        _gradient_plane(smooth, along_z, taps_y, taps_x, signs_y, signs_x, gradient)
+        gradient[0] *= signs_z[t]
+        for k in range(6):  # zz, yy, xx, zy, zx, yx
+            a, b = (k, k) if k < 3 else ((0, k - 2) if k < 5 else (1, 2))
+            slot = ring[k, t % slots]
+            _smooth_product(gradient[a], gradient[b], outer_y, outer_x, extended, along_y, along_x, slot)
+        z = t - (g_z - n_z)
+        if z < 0:
+            continue
+        for i in range(slots):
+            rows[i] = (t - (g_z - n_z) // 2 - reach + i + slots) % slots
+        for start in range(0, n_y * n_x, RUN):
+            stop = min(start + RUN, n_y * n_x)
+            for k in range(6):
+                _smooth_run(terms[k, : stop - start], ring[k].reshape(-1), start, n_y * n_x, rows, reach, outer_z)
             eigenvalues_3x3(
-                zz[z, y], yy[z, y], xx[z, y], zy[z, y], zx[z, y], yx[z, y], out[0, z, y], out[1, z, y], out[2, z, y]
+                terms[0],
+                terms[1],
+                terms[2],
+                terms[3],
+                terms[4],
+                terms[5],
+                eigenvalues[0, z].reshape(-1)[start:stop],
+                eigenvalues[1, z].reshape(-1)[start:stop],
+                eigenvalues[2, z].reshape(-1)[start:stop],
             )
 
 
 @njit(**_options)
-def tensor_eigenvalues_2d(yy, xx, yx, out):
-    """Write the eigenvalues of symmetric 2 x 2 tensors, components of shape (z, y, x), into `out` (2, z, y, x)."""
-    for z in range(out.shape[1]):
-        for y in range(out.shape[2]):
-            eigenvalues_2x2(yy[z, y], xx[z, y], yx[z, y], out[0, z, y], out[1, z, y])
+def structure_tensor_2d(src, taps_y, taps_x, signs_y, signs_x, outer_y, outer_x, eigenvalues):
+    """Write the eigenvalues of the structure tensor of each slice into `eigenvalues` (2, z, y, x)."""
+    _, n_z, n_y, n_x = eigenvalues.shape
+    nothing = np.zeros((src.shape[1], src.shape[2]), np.float32)
+    gradient = np.empty((3, signs_y.size, signs_x.size), np.float32)
+    extended = np.zeros((n_y + 2 * (outer_y.size - 1), n_x + 2 * (outer_x.size - 1)), np.float32)
+    along_y = np.empty((n_y, extended.shape[1]), np.float32)
+    along_x = np.empty_like(along_y)
+    tensor = np.empty((3, n_y, n_x), np.float32)
+    for z in range(n_z):
+        _gradient_plane(src[z], nothing, taps_y, taps_x, signs_y, signs_x, gradient)
+        for k in range(3):  # yy, xx, yx
+            a, b = (k + 1, k + 1) if k < 2 else (1, 2)
+            _smooth_product(gradient[a], gradient[b], outer_y, outer_x, extended, along_y, along_x, tensor[k])
+        for y in range(n_y):
+            eigenvalues_2x2(tensor[0, y], tensor[1, y], tensor[2, y], eigenvalues[0, z, y], eigenvalues[1, z, y])
 
 
 @njit(**_options)

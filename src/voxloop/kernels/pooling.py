@@ -6,71 +6,118 @@ import numpy as np
 from numba import njit
 
 _options = {"cache": True, "nogil": True, "error_model": "numpy"}
-LANES = 16  # voxel values are summed in vectors of this length: the 10 responses of a scale fit one
 
 
 @njit(**_options)
 def number_locally(labels, lookup, local):
-    """Number the supervoxels of a block 1, 2, ... in the order of their first voxels; return their ids in this order.
+    """Number the supervoxels of a block 1, 2, ... in the order of their first voxels; return their ids and sizes.
 
     Parameters
     ----------
     labels
         (m,) uint32, 0 outside.
     lookup
-        (n + 1,) int32, all 0; used as a workspace and all 0 again afterwards.
+        (n + 1,) int32, all 0.
     local
         (m,) int32, is filled with the local numbers, 0 outside.
+
+    Returns
+    -------
+    ids, counts
+        (k,) int64, in the order of the local numbers.
     """
-    ids = np.empty(1024, np.uint32)
+    ids = np.empty(1024, np.int64)
+    counts = np.empty(1024, np.int64)
     n = 0
-    for i in range(labels.size):
-        label = labels[i]
-        if label == 0:
-            local[i] = 0
-            continue
+    start = 0
+    while start < labels.size:
+        label = labels[start]
+        stop = start + 1
+        while stop < labels.size and labels[stop] == label:
+            stop += 1
         number = lookup[label]
-        if number == 0:
+        if number == 0 and label != 0:
             if n == ids.size:
-                larger = np.empty(2 * n, np.uint32)
-                larger[:n] = ids
-                ids = larger
+                ids = np.concatenate((ids, np.empty_like(ids)))
+                counts = np.concatenate((counts, np.empty_like(counts)))
             ids[n] = label
+            counts[n] = 0
             n += 1
-            number = n
+            number = np.int32(n)
             lookup[label] = number
-        local[i] = number
-    for i in range(n):
-        lookup[ids[i]] = 0
-    return ids[:n].copy()
+        if label != 0:
+            counts[number - 1] += stop - start
+        for i in range(start, stop):
+            local[i] = number
+        start = stop
+    return ids[:n].copy(), counts[:n].copy()
+
+
+@njit(**_options)
+def _add_run_5(responses, k, row, start, stop, sums, squares):
+    r0, r1, r2 = responses[k, row], responses[k + 1, row], responses[k + 2, row]
+    r3, r4 = responses[k + 3, row], responses[k + 4, row]
+    s0 = s1 = s2 = s3 = s4 = 0.0
+    q0 = q1 = q2 = q3 = q4 = 0.0
+    for x in range(start, stop):
+        v0, v1, v2 = np.float64(r0[x]), np.float64(r1[x]), np.float64(r2[x])
+        v3, v4 = np.float64(r3[x]), np.float64(r4[x])
+        s0 += v0
+        s1 += v1
+        s2 += v2
+        s3 += v3
+        s4 += v4
+        q0 += v0 * v0
+        q1 += v1 * v1
+        q2 += v2 * v2
+        q3 += v3 * v3
+        q4 += v4 * v4
+    sums[k] += s0
+    sums[k + 1] += s1
+    sums[k + 2] += s2
+    sums[k + 3] += s3
+    sums[k + 4] += s4
+    squares[k] += q0
+    squares[k + 1] += q1
+    squares[k + 2] += q2
+    squares[k + 3] += q3
+    squares[k + 4] += q4
 
 
 @njit(**_options)
 def add_moments(responses, local, sums, squares):
-    """Add voxels to the sums and the sums of squares of their supervoxels.
+    """Add voxels to the sums and the sums of squares of their supervoxels, run by run along x.
 
     Parameters
     ----------
     responses
-        (k, rows, x) float32, k at most `LANES`.
+        (k, rows, x) float32.
     local
-        (rows, x) int32 local numbers; 0 is left out.
+        (rows, x) int32 local numbers 1..m; 0 is left out.
     sums, squares
-        (m + 1, LANES) float64. The square of a float32 is exact in float64, so that an offset of the intensities
-        costs no digits of the variance.
+        (m, k) float64. The square of a float32 is exact in float64, so that an offset of the intensities costs no
+        digits of the variance.
     """
-    k, n_rows, n_x = responses.shape
-    values = np.zeros((n_x, LANES), np.float32)
+    n_responses, n_rows, n_x = responses.shape
     for row in range(n_rows):
-        for c in range(k):
-            response = responses[c, row]
-            for x in range(n_x):
-                values[x, c] = response[x]
-        for x in range(n_x):
-            number = local[row, x]
-            if number == 0:
-                continue
-            for c in range(LANES):
-                value = np.float64(values[x, c])
-                sums[number, c] += value
-                squares[number, c] += value * value
+        numbers = local[row]
+        start = 0
+        while start < n_x:
+            number = numbers[start]
+            stop = start + 1
+            while stop < n_x and numbers[stop] == number:
+                stop += 1
+            if number != 0:
+                k = 0
+                while k + 5 <= n_responses:  # five responses at a time keep ten sums in registers
+                    _add_run_5(responses, k, row, start, stop, sums[number - 1], squares[number - 1])
+                    k += 5
+                for rest in range(k, n_responses):
+                    total, square = 0.0, 0.0
+                    for x in range(start, stop):
+                        value = np.float64(responses[rest, row, x])
+                        total += value
+                        square += value * value
+                    sums[number - 1, rest] += total
+                    squares[number - 1, rest] += square
+            start = stop
