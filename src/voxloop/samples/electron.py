@@ -49,7 +49,8 @@ class _Scene:
 
     def reaches(self, centre: Floats, reach: Floats | float) -> NDArray[np.bool_]:
         """Whether the block comes within `reach` of each centre (..., 3), along every axis."""
-        return np.all((self.low - reach <= centre) & (centre <= self.high + reach), axis=-1)
+        near: NDArray[np.bool_] = np.all((self.low - reach <= centre) & (centre <= self.high + reach), axis=-1)
+        return near
 
 
 def phantom(
@@ -67,7 +68,7 @@ def phantom(
         Voxels (z, y, x); one slice is allowed, else at least 8 along each axis. Below 256 voxels in-plane the tissue
         shrinks with the volume, so that small volumes show more than one cell.
     seed
-        The same seed, shape and spacing give the same bytes.
+        The same seed, shape and spacing give the same bytes, at any number of threads.
     spacing
         Voxel size (z, y, x) in `unit`. Only the ratios matter to what is seen.
     unit
@@ -102,7 +103,9 @@ def phantom(
 
 def _check_shape(shape: Sequence[int]) -> Shape3:
     if len(shape) != 3 or shape[0] < 1 or min(shape[1:]) < 8 or 1 < shape[0] < 8:
-        raise InputError(f"shape must be (z, y, x) of at least 8 voxels each, or one slice (1, y, x), not {tuple(shape)}")
+        raise InputError(
+            f"shape must be (z, y, x) of at least 8 voxels each, or one slice (1, y, x), not {tuple(shape)}"
+        )
     z, y, x = (int(n) for n in shape)
     return z, y, x
 
@@ -111,9 +114,7 @@ def _random_textures(rng: np.random.Generator, extent: Sequence[float]) -> _Text
     return _Textures(*(SmoothField.random(rng, extent, step) for step in (1.6, 4.0, 9.0)))
 
 
-def _paint(
-    tissue: Tissue, textures: _Textures, shape: Shape3, relative: Spacing
-) -> tuple[Floats, NDArray[np.uint8]]:
+def _paint(tissue: Tissue, textures: _Textures, shape: Shape3, relative: Spacing) -> tuple[Floats, NDArray[np.uint8]]:
     """Return the grey values before imaging and the classes, block by block."""
     signal = np.empty(shape, np.float32)
     truth = np.empty(shape, np.uint8)
@@ -131,9 +132,7 @@ def _paint(
 
 
 def _grid(box: Box, relative: Spacing) -> Grid:
-    z, y, x = (
-        (np.arange(a, b) * s).astype(np.float32) for a, b, s in zip(box.start, box.stop, relative, strict=True)
-    )
+    z, y, x = ((np.arange(a, b) * s).astype(np.float32) for a, b, s in zip(box.start, box.stop, relative, strict=True))
     return z, y, x
 
 
@@ -154,11 +153,12 @@ def _set_scene(tissue: Tissue, textures: _Textures, grid: Grid) -> _Scene:
 
 def _ridge(distance: Floats, width: float) -> Floats:
     """Return a Gaussian line profile: 1 at distance 0."""
-    return np.exp(-((distance / np.float32(width)) ** 2))
+    profile: Floats = np.exp(-((distance / np.float32(width)) ** 2))
+    return profile
 
 
 def _paint_cells(scene: _Scene, tissue: Tissue) -> None:
-    """Cytoplasm with granules, and the membrane between cells."""
+    """Fill cells with granular cytoplasm and draw the membrane between them."""
     brightness = tissue.cells.brightness[scene.owner]
     busy = np.clip(0.9 + 0.7 * scene.patches, 0.2, 2.5)
     granules = np.minimum(busy * (13 * scene.coarse + 7 * scene.fine), 16)
@@ -168,7 +168,7 @@ def _paint_cells(scene: _Scene, tissue: Tissue) -> None:
 
 
 def _paint_synapse(scene: _Scene, synapse: Synapse, scale: float) -> None:
-    """The density on both sides of the cleft, darker on the receiving side, and the vesicles."""
+    """Darken the density on both sides of the cleft, darker on the receiving side, and the vesicles."""
     if scene.reaches(synapse.centre, 16 * scale):
         square = sum((p - c) ** 2 for p, c in zip(scene.position, synapse.centre, strict=True))
         spot = np.exp(-((square / (11 * scale) ** 2) ** 2)) * _ridge(scene.gap, 4.0 * scale)
@@ -178,7 +178,7 @@ def _paint_synapse(scene: _Scene, synapse: Synapse, scale: float) -> None:
 
 
 def _paint_vesicle(scene: _Scene, centre: Floats, scale: float) -> None:
-    """A dark shell, 40 nm across where a voxel is 8 nm."""
+    """Darken a shell, 40 nm across where a voxel is 8 nm."""
     distance = np.sqrt(sum((p - c) ** 2 for p, c in zip(scene.position, centre, strict=True)))
     scene.signal -= 75 * _ridge(distance - max(1.0, 2.1 * scale), 0.9)
 
@@ -195,23 +195,25 @@ def _paint_organelle(scene: _Scene, organelle: Organelle) -> None:
 
 
 def _mitochondrion(scene: _Scene, organelle: Organelle, inside: NDArray[np.bool_], depth: Floats) -> Floats:
-    """Two membranes, a grey matrix and cristae: folds at a distance of 6 to 8 voxels that come and go."""
+    """Return two membranes, a grey matrix and cristae: folds at a distance of 6 to 8 voxels that come and go."""
     coarse, patches = scene.coarse[inside], scene.patches[inside]
     matrix = organelle.brightness + 7 * coarse + 6 * scene.fine[inside]
     period = 5.5 + 0.12 * organelle.radius
     phase = dot([p[inside] for p in scene.position], organelle.grain) / period + 0.28 * patches + 0.1 * coarse
     fold = _ridge((phase - np.round(phase)) * period, 1.1) * np.clip(0.6 + patches, 0, 1) * np.clip(depth - 3, 0, 1)
-    return matrix - 38 * fold - 48 * _ridge(depth - 0.9, 1.0) - 22 * _ridge(depth - 3.8, 1.0)
+    value: Floats = matrix - 38 * fold - 48 * _ridge(depth - 0.9, 1.0) - 22 * _ridge(depth - 3.8, 1.0)
+    return value
 
 
 def _dense_body(scene: _Scene, organelle: Organelle, inside: NDArray[np.bool_], depth: Floats) -> Floats:
-    """Dark, mottled, with a soft edge."""
+    """Return something dark and mottled with a soft edge."""
     body = organelle.brightness + 13 * scene.coarse[inside] + 7 * scene.fine[inside]
-    return scene.signal[inside] + np.clip(depth / 2.5, 0, 1) * (body - scene.signal[inside])
+    value: Floats = scene.signal[inside] + np.clip(depth / 2.5, 0, 1) * (body - scene.signal[inside])
+    return value
 
 
 def _reticulum(scene: _Scene, organelle: Organelle, inside: NDArray[np.bool_], depth: Floats) -> Floats:
-    """A thin membrane around a bright lumen."""
+    """Return a thin membrane around a bright lumen."""
     return organelle.brightness + 6 * scene.fine[inside] - 95 * _ridge(depth - 0.7, 1.0)
 
 
@@ -232,7 +234,8 @@ def _take_image(rng: np.random.Generator, signal: Floats, relative: Spacing) -> 
     return image
 
 
-def _noise(rng: np.random.Generator, expected: NDArray[np.floating]) -> NDArray[np.floating]:
+def _noise(rng: np.random.Generator, expected: Floats) -> Floats:
     """Return noise that grows with the signal, as counts do, and is slightly correlated between neighbours."""
     white = ndimage.gaussian_filter(rng.standard_normal(expected.shape, dtype=np.float32), 0.65, mode="wrap")
-    return white * np.sqrt(np.clip(expected, 20, None)) * 2.2
+    noise: Floats = white * np.sqrt(np.clip(expected, 20, None)) * 2.2
+    return noise

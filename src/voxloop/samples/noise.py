@@ -45,8 +45,10 @@ def _spline_along(coefficients: Floats, axis: int, positions: Floats) -> Floats:
     """Evaluate uniform cubic B-splines along one axis at `positions` (in lattice steps)."""
     first = np.floor(positions).astype(np.intp)
     t = (positions - first).astype(np.float32)
-    weights = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
+    square, cube, rest = t * t, t * t * t, (1 - t) * (1 - t) * (1 - t)
+    weights = (rest / 6, (3 * cube - 6 * square + 4) / 6, (3 * (t + square - cube) + 1) / 6, cube / 6)
     shape = [1, 1, 1]
     shape[axis] = len(t)
     parts = [np.take(coefficients, first + k, axis=axis) * w.reshape(shape) for k, w in enumerate(weights)]
-    return (parts[0] + parts[1]) + (parts[2] + parts[3])
+    total: Floats = (parts[0] + parts[1]) + (parts[2] + parts[3])
+    return total

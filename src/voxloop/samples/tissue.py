@@ -21,7 +21,6 @@ Position = tuple[Floats, Floats, Floats]
 CELL_RADIUS = 28.0
 CELL_LENGTH = 140.0
 MITOCHONDRIA_SHARE = 0.09
-MEMBRANE_CLEARANCE = 2.5
 
 
 @dataclass(frozen=True)
@@ -75,25 +74,31 @@ class Cells:
             owner[distance < first] = cell
             np.minimum(second, np.maximum(first, distance), out=second)
             np.minimum(first, distance, out=first)
-        return owner, (second - first) / 2
+        gap: Floats = (second - first) / np.float32(2)
+        return owner, gap
 
     def _candidates(self, position: Position) -> list[int]:
         """Return the cells that are nearest or second to some position: distances change no faster than positions."""
-        middle = [np.float32((p.min() + p.max()) / 2) for p in position]
-        reach = np.sqrt(sum((p - m) ** 2 for p, m in zip(position, middle, strict=True)).max())
+        middle = np.array([(p.min() + p.max()) / 2 for p in position], np.float32)
+        reach = _rod_distance(position, middle, np.zeros(3, np.float32), np.float32(0), np.float32(0)).max()
         distances = _rod_distance(middle, self.start.T, self.axis.T, self.length, self.radius)
         limit = np.partition(distances, 1)[1] + 2 * reach + 1e-3
         return [int(cell) for cell in np.flatnonzero(distances <= limit)]
 
 
 def _rod_distance(
-    position: Sequence[Floats], start: Floats, axis: Floats, length: Floats, radius: Floats
+    position: Sequence[Floats] | Floats,
+    start: Floats,
+    axis: Floats,
+    length: Floats | np.float32,
+    radius: Floats | np.float32,
 ) -> Floats:
     """Signed distance to a rod with round ends: of many positions to one rod, or of one position to many rods."""
     offset = [p - c for p, c in zip(position, start, strict=True)]
     along = np.clip(dot(offset, axis), 0, length)
     dz, dy, dx = (o - along * u for o, u in zip(offset, axis, strict=True))
-    return np.sqrt(dz * dz + dy * dy + dx * dx) - radius
+    distance: Floats = np.sqrt(dz * dz + dy * dy + dx * dx) - radius
+    return distance
 
 
 def grow_cells(rng: np.random.Generator, extent: Sequence[float], scale: float) -> Cells:
@@ -125,7 +130,7 @@ class Organelle:
     """A tube or an ellipsoid of revolution inside one cell.
 
     `kind` is what it is; `half_length` reaches from `centre` to either tip along `axis`; `grain` is the direction
-    across the inner folds (cristae).
+    across the inner folds (cristae); `clearance` is kept from the cell's membrane.
     """
 
     kind: Literal["mitochondrion", "dense body", "reticulum"]
@@ -137,6 +142,7 @@ class Organelle:
     radius: float
     cell: int
     brightness: float
+    clearance: float
 
     def signed_distance(self, position: Position) -> Floats:
         """Return the distance of each position to the surface, negative inside, were the organelle alone."""
@@ -148,7 +154,7 @@ class Organelle:
 
     def depth(self, position: Position, owner: NDArray[np.intp], gap: Floats) -> Floats:
         """Return how deep each position lies inside (negative outside); the cell's membrane is kept clear of."""
-        inside = np.minimum(-self.signed_distance(position), gap - np.float32(MEMBRANE_CLEARANCE))
+        inside = np.minimum(-self.signed_distance(position), gap - np.float32(self.clearance))
         return np.where(owner == self.cell, inside, np.float32(-np.inf))
 
     @property
@@ -161,14 +167,16 @@ def _tube(along: Floats, off: Floats, tube: Organelle) -> Floats:
     """Signed distance to a capsule whose radius swells and narrows along it."""
     beyond = np.maximum(np.abs(along) - (tube.half_length - tube.radius), 0)
     swell = 1 + 0.18 * np.sin(along / (1.7 * tube.radius) + tube.brightness)
-    return np.hypot(beyond, off) - tube.radius * swell
+    signed: Floats = np.hypot(beyond, off) - tube.radius * swell
+    return signed
 
 
 def _ellipsoid(along: Floats, off: Floats, body: Organelle) -> Floats:
     """Signed distance to an ellipsoid of revolution, to first order."""
     a, r = body.half_length, body.radius
     norm = np.hypot(along / a, off / r)
-    return norm * (norm - 1) / np.maximum(np.hypot(along / a**2, off / r**2), 1e-6)
+    signed: Floats = norm * (norm - 1) / np.maximum(np.hypot(along / a**2, off / r**2), 1e-6)
+    return signed
 
 
 @dataclass(frozen=True)
@@ -229,20 +237,18 @@ def _probe(warp: Warp, cells: Cells, extent: Sequence[float], scale: float) -> P
     step = max(5 * scale, (float(np.prod(extent)) / 60_000) ** (1 / 3))
     counts = [max(1, round(length / step)) for length in extent]
     grid = tuple(((np.arange(n) + 0.5) * e / n).astype(np.float32) for n, e in zip(counts, extent, strict=True))
-    z, y, x = (p.ravel() for p in warp.positions(grid))  # type: ignore[arg-type]  # three vectors
+    z, y, x = (p.ravel() for p in warp.positions(grid))
     owner, gap = cells.owners((z, y, x))
     return Probes((z, y, x), owner, gap)
 
 
-def _place_organelles(
-    rng: np.random.Generator, probes: Probes, cells: Cells, scale: float
-) -> tuple[Organelle, ...]:
+def _place_organelles(rng: np.random.Generator, probes: Probes, cells: Cells, scale: float) -> tuple[Organelle, ...]:
     """Put in mitochondria until they take their share, then the look-alikes, each where nothing else is."""
     taken = np.zeros(probes.gap.shape, bool)
     placed: list[Organelle] = []
     for make, wanted in ((mitochondrion, MITOCHONDRIA_SHARE), (dense_body, 0.008), (reticulum, 0.012)):
         filled = 0
-        for _ in range(40 + probes.gap.size // 20):
+        for _ in range(300 + probes.gap.size // 20):
             if filled >= wanted * probes.gap.size:
                 break
             organelle = make(rng, probes, int(rng.integers(probes.gap.size)), cells, scale)
@@ -250,7 +256,7 @@ def _place_organelles(
             position = probes.points(near)
             depth = organelle.depth(position, probes.owner[near], probes.gap[near])
             inside = depth > 0
-            n_inside = np.count_nonzero(inside)
+            n_inside = int(np.count_nonzero(inside))
             squeezed = np.count_nonzero(organelle.signed_distance(position) < 0) - n_inside
             if squeezed > 0.25 * n_inside or (taken[near] & (depth > -4 * scale)).any():
                 continue
@@ -276,10 +282,11 @@ def mitochondrion(rng: np.random.Generator, probes: Probes, index: int, cells: C
         radius=radius,
         cell=cell,
         brightness=min(float(rng.normal(106, 9)), float(cells.brightness[cell]) - 22),
+        clearance=max(1.2, 2.5 * scale),
     )
 
 
-def dense_body(rng: np.random.Generator, probes: Probes, index: int, cells: Cells, scale: float) -> Organelle:
+def dense_body(rng: np.random.Generator, probes: Probes, index: int, _cells: Cells, scale: float) -> Organelle:
     """Return a lysosome: dark, round, without membranes inside."""
     radius = scale * rng.uniform(5, 11)
     axis = rng.normal(size=3)
@@ -293,6 +300,7 @@ def dense_body(rng: np.random.Generator, probes: Probes, index: int, cells: Cell
         radius=radius,
         cell=int(probes.owner[index]),
         brightness=float(rng.uniform(80, 118)),
+        clearance=max(1.2, 2.5 * scale),
     )
 
 
@@ -310,6 +318,7 @@ def reticulum(rng: np.random.Generator, probes: Probes, index: int, cells: Cells
         radius=scale * rng.uniform(2.6, 4.2),
         cell=cell,
         brightness=float(rng.normal(185, 8)),
+        clearance=max(1.2, 2.5 * scale),
     )
 
 
@@ -342,7 +351,9 @@ def _spread_out(points: Floats, distance: float) -> Floats:
     return np.array(kept, np.float32).reshape(-1, 3)
 
 
-def scatter(rng: np.random.Generator, low: NDArray[np.float64], high: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+def scatter(
+    rng: np.random.Generator, low: NDArray[np.float64], high: NDArray[np.float64], n: int
+) -> NDArray[np.float64]:
     """Return `n` points (n, 3) in a box, spread evenly: of six candidates the one farthest from all before it."""
     points = np.empty((n, 3))
     for i in range(n):
@@ -358,15 +369,18 @@ def scatter(rng: np.random.Generator, low: NDArray[np.float64], high: NDArray[np
 def directions(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
     """Return `n` unit vectors (n, 3), uniform on the sphere."""
     vectors = rng.normal(size=(n, 3))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit_vectors: NDArray[np.float64] = vectors / np.sqrt(np.sum(vectors**2, axis=1, keepdims=True))
+    return unit_vectors
 
 
 def unit(vector: NDArray[np.floating]) -> Floats:
     """Return a vector (3,) scaled to length 1."""
-    return (vector / np.sqrt(np.sum(vector**2))).astype(np.float32)
+    scaled: Floats = (vector / np.sqrt(np.sum(vector**2))).astype(np.float32)
+    return scaled
 
 
 def dot(parts: Sequence[Floats], vector: Floats) -> Floats:
     """Return the scalar products of many vectors, given as one array per axis, with one vector (3,)."""
     z, y, x = (part * component for part, component in zip(parts, vector, strict=True))
-    return z + y + x
+    product: Floats = z + y + x
+    return product

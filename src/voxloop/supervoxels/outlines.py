@@ -1,0 +1,76 @@
+"""How supervoxels are drawn on a slice: their boundaries, and a hatch over some of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from voxloop.errors import InputError
+
+
+def boundaries(supervoxels: ArrayLike) -> NDArray[np.bool_]:
+    """Return the pixels whose right or lower neighbour belongs to another supervoxel: lines one pixel thin.
+
+    Parameters
+    ----------
+    supervoxels
+        Integers of shape (rows, columns).
+
+    Returns
+    -------
+    ndarray of bool
+        Same shape.
+
+    Raises
+    ------
+    InputError
+        If the array is not 2D.
+    """
+    ids = _slice_of(supervoxels, "supervoxels")
+    edge = np.zeros(ids.shape, bool)
+    edge[:, :-1] |= ids[:, :-1] != ids[:, 1:]
+    edge[:-1] |= ids[:-1] != ids[1:]
+    return edge
+
+
+def hatch(region: ArrayLike, *, period: int = 8) -> NDArray[np.bool_]:
+    """Return the pixels of a diagonal hatch and an outline, both inside `region`.
+
+    Stripes are one pixel wide and run on from one part of the region to the next. The outline is the pixels with one
+    of their four neighbours outside; the border of the slice is not outlined.
+
+    Parameters
+    ----------
+    region
+        bool of shape (rows, columns), such as ``flagged[supervoxels]``.
+    period
+        Pixels from stripe to stripe along a row.
+
+    Returns
+    -------
+    ndarray of bool
+        Same shape.
+
+    Raises
+    ------
+    InputError
+        If the array is not 2D or `period` is below 2.
+    """
+    inside = _slice_of(region, "region").astype(bool)
+    if period < 2:
+        raise InputError(f"period must be at least 2 pixels, not {period}")
+    rows, columns = np.ogrid[: inside.shape[0], : inside.shape[1]]
+    framed = np.pad(inside, 1, mode="edge")
+    surrounded = framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
+    stripes = (rows + columns) % period == 0
+    drawn: NDArray[np.bool_] = inside & (stripes | ~surrounded)
+    return drawn
+
+
+def _slice_of(array: ArrayLike, name: str) -> NDArray[Any]:
+    values = np.asarray(array)
+    if values.ndim != 2:
+        raise InputError(f"{name} has shape {values.shape}; expected one slice (rows, columns)")
+    return values
