@@ -1,0 +1,54 @@
+"""`voxloop features`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from voxloop.cli.options import add_project, executor, given
+from voxloop.cli.output import Output
+
+HELP = "describe the supervoxels by filter responses"
+EXAMPLES = """\
+examples:
+  voxloop features cells.voxloop
+  voxloop features cells.voxloop --sigmas 0.7 1 1.6 3.5 --definition ilastik
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_project(parser)
+    parser.add_argument(
+        "--sigmas", type=float, nargs="+", help="scales, voxels of the finest axis (default: 0.3 0.7 1 1.6 3.5 5 10)"
+    )
+    parser.add_argument("--sigmas-2d", type=float, nargs="+", help="those of the sigmas to compute slice by slice")
+    parser.add_argument(
+        "--families",
+        nargs="+",
+        help="some of gaussian laplacian gradient_magnitude difference_of_gaussians structure_tensor hessian"
+        " (default: all)",
+    )
+    parser.add_argument("--definition", help="voxloop (default) or ilastik")
+    parser.add_argument("--statistics", nargs="+", help="some of mean std (default: both)")
+
+
+def run(options: argparse.Namespace, output: Output) -> None:
+    """Compute the feature tables, each scale unless it is there already."""
+    from voxloop.project import Project
+
+    with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
+        project.configure(features=given(options, "sigmas", "sigmas_2d", "families", "definition", "statistics"))
+        lines, data = [], []
+        for index, record in enumerate(project.images):
+            start = time.perf_counter()
+            reused = project.is_current("features", index)
+            table = project.features(index)
+            seconds = time.perf_counter() - start
+            n, f = table.values.shape
+            state = "as before" if reused else f"{seconds:.1f} s"
+            lines.append(f"{record.name}: {f} features of {n:,} supervoxels ({state})")
+            data.append(
+                {"image": record.name, "n": n, "features": list(table.names), "reused": reused, "seconds": seconds}
+            )
+    output.result(lines, {"images": data})

@@ -1,0 +1,94 @@
+"""`voxloop COMMAND ...`: parse, run, and turn errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import voxloop
+from voxloop.cli.output import Output
+from voxloop.errors import Cancelled, VoxloopError
+
+COMMANDS = (
+    "demo",
+    "info",
+    "new",
+    "supervoxels",
+    "features",
+    "label",
+    "train",
+    "predict",
+    "suggest",
+    "export",
+    "run",
+    "warmup",
+)
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+_DESCRIPTION = "Segment 3D volumes from a few brush strokes."
+_EPILOG = """\
+from an image to a segmentation:
+  voxloop new cells.voxloop cells.tif --class background --class mitochondria
+  voxloop label cells.voxloop --points points.csv      # columns z,y,x,class
+  voxloop run cells.voxloop --export segmentation=cells-segmented.tif
+  voxloop suggest cells.voxloop                        # where the next labels help most
+
+`voxloop COMMAND --help` shows a command's options and examples.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="voxloop",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"voxloop {voxloop.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = import_module(f"voxloop.cli.{name}")
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP[0].upper() + module.HELP[1:] + ".",
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.add_argument("--json", action="store_true", help="print one JSON object for machines")
+        command.add_argument("--threads", type=int, metavar="N", help="processors to use (default: all)")
+        command.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, 2 for bad input, 130 after Ctrl-C, 1 for a fault of voxloop's own."""
+    options = build_parser().parse_args(arguments)
+    output = Output(as_json=options.json)
+    try:
+        options.run(options, output)
+        return 0
+    except VoxloopError as error:
+        if options.debug and not isinstance(error, Cancelled):
+            raise
+        output.warn(str(error).replace("\n", " "))
+        return EXIT_INTERRUPTED if isinstance(error, Cancelled) else EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        output.warn("stopped; what was finished is kept")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain once more while it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if options.debug:
+            raise
+        output.warn(f"internal error: {type(error).__name__}: {error} (--debug shows where)".replace("\n", " "))
+        return 1

@@ -1,0 +1,55 @@
+"""`voxloop supervoxels`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict
+
+from voxloop.cli.options import add_project, executor, given
+from voxloop.cli.output import Output
+
+HELP = "cut the project's images into supervoxels"
+EXAMPLES = """\
+examples:
+  voxloop supervoxels cells.voxloop
+  voxloop supervoxels cells.voxloop --size 200 --compactness 0.2
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_project(parser)
+    parser.add_argument("--n-segments", type=int, metavar="N", help="how many supervoxels an image gets")
+    parser.add_argument("--size", type=float, metavar="VOXELS", help="mean size of a supervoxel (default: 340)")
+    parser.add_argument(
+        "--compactness", type=float, help="weight of distance against intensity in standard deviations (default: 0.3)"
+    )
+    parser.add_argument("--max-num-iter", type=int, metavar="N", help="iterations at most (default: 10)")
+    parser.add_argument("--sigma", type=float, help="smoothing before, voxels of the finest axis (default: 1)")
+    parser.add_argument(
+        "--min-size-factor", type=float, help="smaller pieces, as a share of the mean size, are merged (default: 0.25)"
+    )
+
+
+def run(options: argparse.Namespace, output: Output) -> None:
+    """Compute the supervoxels, unless they are there already."""
+    from voxloop.project import Project
+
+    with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
+        choice = given(options, "n_segments", "size", "compactness", "max_num_iter", "sigma", "min_size_factor")
+        if "n_segments" in choice or "size" in choice:
+            choice = {"n_segments": None, "size": None} | choice  # one replaces the other
+        project.configure(slic=choice)
+        lines, data = [], []
+        for index, record in enumerate(project.images):
+            start = time.perf_counter()
+            reused = project.is_current("supervoxels", index)
+            found = project.supervoxels(index)
+            seconds = time.perf_counter() - start
+            if found.report.message:
+                output.warn(f"{record.name}: {found.report.message}")
+            state = "as before" if reused else f"{seconds:.1f} s"
+            lines.append(f"{record.name}: {found.n:,} supervoxels of {found.sizes.mean():.0f} voxels ({state})")
+            data.append({"image": record.name, **asdict(found.report), "reused": reused, "seconds": seconds})
+    output.result(lines, {"images": data})

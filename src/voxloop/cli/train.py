@@ -1,0 +1,41 @@
+"""`voxloop train`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+from voxloop.cli.options import add_project, executor, given
+from voxloop.cli.output import Output
+
+HELP = "train the classifier on the labels"
+EXAMPLES = """\
+examples:
+  voxloop train cells.voxloop
+  voxloop train cells.voxloop --n-trees 200 --seed 7
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_project(parser)
+    parser.add_argument("--n-trees", type=int, metavar="N", help="trees in the forest (default: 100)")
+    parser.add_argument("--min-samples-leaf", type=int, metavar="N", help="labels a leaf holds at least (default: 1)")
+    parser.add_argument("--seed", type=int, help="the same seed gives the same bits (default: 0)")
+
+
+def run(options: argparse.Namespace, output: Output) -> None:
+    """Train, and say on what."""
+    from voxloop.project import Project
+
+    with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
+        project.configure(classifier=given(options, "n_trees", "min_samples_leaf", "seed"))
+        forest = project.train()
+        summary = project.label_summary()
+    lines = [f"trained {forest.n_trees} trees on {summary.n_labelled:,} supervoxels, {forest.n_features} features"]
+    lines += [f"  {name}: {count:,} supervoxels" for name, count in summary.counts.items()]
+    if summary.n_conflicts:
+        lines.append(f"  {summary.n_conflicts:,} have strokes of several classes; the larger share decides")
+    if summary.n_outside:
+        output.warn(f"{summary.n_outside:,} labelled voxels lie outside the mask and are not used")
+    output.result(lines, {"n_trees": forest.n_trees, **asdict(summary)})
