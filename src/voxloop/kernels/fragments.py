@@ -1,0 +1,232 @@
+"""Connected pieces of one block, with a table of what they hold and of what touches what.
+
+Rows of voxels are first cut into runs of one label; runs that touch in the row or the slice before are joined by
+union-find (He, Chao and Suzuki 2008, "A run-based two-scan labeling algorithm"). Everything after works on runs, of
+which there is one for every few voxels. Runs are kept by their position in the flattened block, so that a run ends
+where the next one starts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def fragments(labels, image, start, shape, outside):
+    """Cut a block into its 6-connected fragments of equal label.
+
+    Parameters
+    ----------
+    labels
+        int32 or int64 (z, y, x).
+    image
+        int16 (c, z, y, x); c may be 0.
+    start
+        int64 (3,), global coordinates of the block's first voxel.
+    shape
+        int64 (3,), shape of the whole volume.
+    outside
+        The label of voxels that belong to no fragment.
+
+    Returns
+    -------
+    numbered : uint32 (z, y, x)
+        Fragments numbered 1..f in the order of their first voxel, 0 outside.
+    values : (f,)
+        The label of each fragment.
+    first : int64 (f,)
+        Index of the fragment's first voxel in the flattened volume.
+    sums : int64 (f, 4 + c)
+        Number of voxels, sums of global z, y, x and of the intensities.
+    pairs : int64 (m, 2)
+        Fragments a < b, counted from 0, that touch.
+    faces : int64 (m, 3)
+        How many voxel faces they share across z, y and x.
+    """
+    row_start, position, value = _cut_runs(labels)
+    parent = _join_runs(row_start, position, value, labels.shape)
+    owner, n = _number(parent, value, outside)
+    values, first, sums = _tabulate(position, value, owner, n, image, labels.shape, start, shape)
+    pairs, faces = _contacts(row_start, position, owner, n, labels.shape)
+    numbered = np.empty(labels.shape, np.uint32)
+    flat = numbered.reshape(-1)
+    for i in range(owner.size):
+        number = owner[i] + 1
+        for p in range(position[i], position[i + 1]):
+            flat[p] = number
+    return numbered, values, first, sums, pairs, faces
+
+
+@njit(cache=True, nogil=True)
+def _cut_runs(labels):
+    """Return the runs: where each row's begin in the list (rows + 1), their positions (runs + 1) and labels."""
+    nz, ny, nx = labels.shape
+    rows = labels.reshape(nz * ny, nx)
+    row_start = np.zeros(nz * ny + 1, np.int64)
+    for r in range(nz * ny):
+        n = 1
+        for x in range(1, nx):
+            n += rows[r, x] != rows[r, x - 1]
+        row_start[r + 1] = row_start[r] + n
+    position = np.empty(row_start[-1] + 1, np.int64)
+    value = np.empty(row_start[-1] + 1, labels.dtype)
+    i = 0
+    for r in range(nz * ny):
+        for x in range(nx):
+            # Written always but kept only where a run starts: whether one does cannot be predicted.
+            position[i] = r * nx + x
+            value[i] = rows[r, x]
+            i += x == 0 or rows[r, x] != rows[r, x - 1]
+    position[i] = labels.size
+    return row_start, position, value[:i]
+
+
+@njit(cache=True, nogil=True)
+def _join_runs(row_start, position, value, shape):
+    """Return for each run itself, if it is the first of its fragment, or another run of the fragment before it."""
+    nz, ny, nx = shape
+    parent = np.arange(value.size)
+    for r in range(nz * ny):
+        for step in (1, ny):  # the row before, the slice before
+            if (step == 1 and r % ny == 0) or r < step:
+                continue
+            i, j, shift = row_start[r], row_start[r - step], step * nx
+            while i < row_start[r + 1]:
+                if value[i] == value[j]:
+                    unite(parent, i, j)
+                i_ends, j_ends = position[i + 1], position[j + 1] + shift
+                i += i_ends <= j_ends
+                j += j_ends <= i_ends
+    return parent
+
+
+@njit(cache=True, nogil=True)
+def unite(parent, a, b):
+    """Join the sets of `a` and `b`; the lowest member of a set is its root."""
+    while parent[a] != a:
+        parent[a] = parent[parent[a]]
+        a = parent[a]
+    while parent[b] != b:
+        parent[b] = parent[parent[b]]
+        b = parent[b]
+    if a < b:
+        parent[b] = a
+    else:
+        parent[a] = b
+
+
+@njit(cache=True, nogil=True)
+def _number(parent, value, outside):
+    """Return the fragment of each run (-1 outside), numbered by first run, and how many there are."""
+    owner = np.empty(parent.size, np.int64)
+    n = 0
+    for i in range(parent.size):
+        if value[i] == outside:
+            owner[i] = -1
+        elif parent[i] == i:
+            owner[i] = n
+            n += 1
+        else:
+            owner[i] = owner[parent[i]]
+    return owner, n
+
+
+@njit(cache=True, nogil=True)
+def _tabulate(position, value, owner, n, image, block_shape, start, shape):
+    """Return each fragment's label, first voxel and sums."""
+    _, ny, nx = block_shape
+    n_channels = image.shape[0]
+    flat = image.reshape(n_channels, -1)
+    values = np.empty(n, value.dtype)
+    first = np.full(n, -1, np.int64)
+    sums = np.zeros((n, 4 + n_channels), np.int64)
+    for i in range(owner.size):
+        k = owner[i]
+        if k < 0:
+            continue
+        begin, end = position[i], position[i + 1]
+        row = begin // nx
+        z, y, x = start[0] + row // ny, start[1] + row % ny, start[2] + begin % nx
+        if first[k] < 0:
+            values[k] = value[i]
+            first[k] = (z * shape[1] + y) * shape[2] + x
+        length = end - begin
+        sums[k, 0] += length
+        sums[k, 1] += length * z
+        sums[k, 2] += length * y
+        sums[k, 3] += length * x + length * (length - 1) // 2
+        for c in range(n_channels):
+            for p in range(begin, end):
+                sums[k, 4 + c] += flat[c, p]
+    return values, first, sums
+
+
+@njit(cache=True, nogil=True)
+def _contacts(row_start, position, owner, n, shape):
+    """Return the pairs of fragments that touch, and the number of faces between them across each axis."""
+    nz, ny, nx = shape
+    capacity = 64
+    while capacity < 16 * n:
+        capacity *= 2
+    keys = np.full(capacity, -1, np.int64)
+    faces = np.zeros((capacity, 3), np.int64)
+    used = 0
+    for r in range(nz * ny):
+        while 2 * (used + 3 * nx) > keys.size:  # a row adds at most 3 contacts a voxel
+            keys, faces = _grown(keys, faces)
+        for i in range(row_start[r], row_start[r + 1] - 1):
+            used += _count(keys, faces, owner[i], owner[i + 1], n, 2, 1)
+        for axis, step in ((1, 1), (0, ny)):
+            if (axis == 1 and r % ny == 0) or r < step:
+                continue
+            i, j, shift = row_start[r], row_start[r - step], step * nx
+            while i < row_start[r + 1]:
+                i_ends, j_ends = position[i + 1], position[j + 1] + shift
+                length = min(i_ends, j_ends) - max(position[i], position[j] + shift)
+                used += _count(keys, faces, owner[i], owner[j], n, axis, length)
+                i += i_ends <= j_ends
+                j += j_ends <= i_ends
+    found = np.flatnonzero(keys >= 0)
+    pairs = np.empty((found.size, 2), np.int64)
+    counts = np.empty((found.size, 3), np.int64)
+    for i in range(found.size):
+        pairs[i, 0], pairs[i, 1] = keys[found[i]] // n, keys[found[i]] % n
+        counts[i] = faces[found[i]]
+    return pairs, counts
+
+
+@njit(cache=True, nogil=True)
+def _count(keys, faces, a, b, n, axis, number):
+    """Add to the contact of two fragments in the hash table; return 1 if it is a new one."""
+    if a == b or a < 0 or b < 0:
+        return 0
+    key = min(a, b) * n + max(a, b)
+    slot = hash_slot(keys, key)
+    new = keys[slot] < 0
+    keys[slot] = key
+    faces[slot, axis] += number
+    return int(new)
+
+
+@njit(cache=True, nogil=True)
+def hash_slot(keys, key):
+    """Return where `key` is, or belongs, in an open table of 2^m slots (empty: -1) that has room."""
+    mask = keys.size - 1
+    slot = ((key % 2147483647) * 2654435761 >> 12) & mask
+    while keys[slot] >= 0 and keys[slot] != key:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def _grown(keys, faces):
+    """Return the hash table in twice the room."""
+    more_keys = np.full(2 * keys.size, -1, np.int64)
+    more_faces = np.zeros((2 * keys.size, 3), np.int64)
+    for i in range(keys.size):
+        if keys[i] >= 0:
+            slot = hash_slot(more_keys, keys[i])
+            more_keys[slot] = keys[i]
+            more_faces[slot] = faces[i]
+    return more_keys, more_faces

@@ -1,0 +1,114 @@
+"""What the supervoxels of a volume are: labels, a table, a graph, and a report on how they came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from voxloop.volume import ArrayLike
+
+MAX_DEVIATION = 0.3  # of the number of supervoxels from the number asked for, before it is worth a message
+
+
+@dataclass(frozen=True)
+class Adjacency:
+    """Which supervoxels touch.
+
+    Attributes
+    ----------
+    edges
+        int64 (m, 2), ids a < b that share a face, sorted.
+    area
+        float64 (m,), area of contact; a face counts by its size in relative spacing.
+    n
+        Number of supervoxels.
+    """
+
+    edges: NDArray[np.int64]
+    area: NDArray[np.float64]
+    n: int
+
+    def matrix(self) -> sparse.csr_array:
+        """Return the areas of contact as a symmetric sparse matrix (n, n); row i belongs to supervoxel i + 1."""
+        a, b = self.edges.T - 1
+        area = np.concatenate([self.area, self.area])
+        rows, columns = np.concatenate([a, b]), np.concatenate([b, a])
+        return sparse.coo_array((area, (rows, columns)), shape=(self.n, self.n)).tocsr()
+
+
+@dataclass(frozen=True)
+class SlicReport:
+    """How the supervoxels came about.
+
+    Attributes
+    ----------
+    asked_for, got
+        Number of supervoxels asked for and reached; the same for labels of the user's own.
+    iterations
+        How many times all voxels were assigned; 0 for labels of the user's own.
+    converged
+        Whether no centre moved by more than a tenth of the seeds' distance at last.
+    """
+
+    asked_for: int
+    got: int
+    iterations: int
+    converged: bool
+
+    @property
+    def message(self) -> str:
+        """One line if the number reached is not what was asked for, or an empty string."""
+        if abs(self.got - self.asked_for) <= MAX_DEVIATION * self.asked_for:
+            return ""
+        return (
+            f"{self.got:,} supervoxels were found where {self.asked_for:,} were asked for: "
+            f"{'raise' if self.got > self.asked_for else 'lower'} compactness or "
+            f"{'raise' if self.got > self.asked_for else 'lower'} min_size_factor to come closer"
+        )
+
+
+@dataclass(frozen=True)
+class Supervoxels:
+    """A volume cut into connected pieces.
+
+    Attributes
+    ----------
+    labels
+        Array-like uint32 (z, y, x): 0 outside the mask, else 1..n without gaps, in the order of the first voxels.
+    sizes
+        int64 (n,), voxels of each.
+    centers
+        float64 (n, 3), mean voxel coordinates (z, y, x).
+    graph
+        Which of them touch.
+    report
+        How they came about.
+    """
+
+    labels: ArrayLike
+    sizes: NDArray[np.int64]
+    centers: NDArray[np.float64]
+    graph: Adjacency
+    report: SlicReport
+
+    @property
+    def n(self) -> int:
+        """Number of supervoxels."""
+        return len(self.sizes)
+
+    def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return the tables as arrays, without the labels, and the report as data that JSON can hold."""
+        tables = {"sizes": self.sizes, "centers": self.centers, "edges": self.graph.edges, "area": self.graph.area}
+        return tables, asdict(self.report)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> Self:
+        """Return the supervoxels that `to_arrays` took apart; `arrays` holds the labels as well."""
+        sizes, centers, edges, area = (np.asarray(arrays[name]) for name in ("sizes", "centers", "edges", "area"))
+        graph = Adjacency(edges, area, len(sizes))
+        return cls(arrays["labels"], sizes, centers, graph, SlicReport(**meta))
