@@ -8,6 +8,7 @@ structure tensor are mirrored as scalar images are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,8 @@ from voxloop.volume import Volume
 
 Field = NDArray[np.float32]
 Table = NDArray[np.int64]
+
+SLAB_VOXELS = 2**20  # of a block are float32 at a time: large halos are read in the image's own, smaller type
 
 
 def scale_channels(spec: FeatureSpec, sigma: float, *, planar: bool | None = None) -> tuple[str, ...]:
@@ -90,11 +93,13 @@ def filter_block(
         whole = Box.of_shape(voxels.shape)
         block, shape = Block(0, whole, whole), voxels.shape
     if shape is None or block.outer.shape != voxels.shape:
-        raise InputError(f"voxels has shape {voxels.shape} but the block's outer box {block.outer.shape}; shape is {shape}")
+        raise InputError(
+            f"voxels has shape {voxels.shape} but the block's outer box {block.outer.shape}; shape is {shape}"
+        )
     if planar is None:
         planar = sigma in spec.sigmas_2d or shape[0] == 1
     scale = scale_of(spec, sigma, relative_spacing=relative_spacing, planar=planar)
-    return _responses(_as_float32(voxels), scale, block, shape)
+    return respond(voxels, scale, block, shape).on(block.inner)
 
 
 def preview_feature(
@@ -143,16 +148,32 @@ def preview_feature(
     )
 
 
-def _as_float32(voxels: NDArray[np.generic]) -> Field:
-    with np.errstate(over="ignore"):
-        converted = np.ascontiguousarray(voxels, dtype=np.float32)
-    if voxels.dtype.kind == "f" and not np.isfinite(converted).all():
-        raise InputError("voxels must be finite numbers within the range of float32, but some are not")
-    return converted
+@dataclass(frozen=True)
+class LatticeResponses:
+    """Responses `values` (k, z, y, x) on the points of the box `lattice`, `steps` voxels apart."""
+
+    values: Field
+    lattice: Box
+    steps: Shape3
+
+    def on(self, box: Box) -> Field:
+        """Return the responses on a box of voxels, interpolated linearly if the lattice is coarser than the voxels."""
+        if self.steps == (1, 1, 1):
+            return np.ascontiguousarray(self.values[(slice(None), *box.slices_in(self.lattice))])
+        tables = []
+        for axis, step in enumerate(self.steps):
+            position = np.arange(box.start[axis], box.stop[axis])
+            # An axis with step 1 has no point after its last voxel; the share of that point is 0, so any will do.
+            last = self.values.shape[axis + 1] - 1
+            before = position // step - self.lattice.start[axis]
+            tables += [before, np.minimum(before + 1, last), ((position % step) / step).astype(np.float32)]
+        out = np.empty((len(self.values), *box.shape), np.float32)
+        convolve.interpolate(self.values, *tables, out)
+        return out
 
 
-def _responses(voxels: Field, scale: Scale, block: Block, shape: Sequence[int]) -> Field:
-    """Return the chosen responses on the inner box, evaluated on the lattice and interpolated where it is coarser."""
+def respond(voxels: NDArray[np.generic], scale: Scale, block: Block, shape: Sequence[int]) -> LatticeResponses:
+    """Return the chosen responses around the inner box of a block; `filter_block` without the checks."""
     lattice = scale.lattice(block.inner)
     order = 2 if scale.planar else 3
     # All rows are there for the kernels to write to; those of families not chosen stay empty and are left out.
@@ -164,8 +185,7 @@ def _responses(voxels: Field, scale: Scale, block: Block, shape: Sequence[int]) 
         np.subtract(responses[0], narrow, out=responses[3])
     if "structure_tensor" in scale.families:
         _fill_structure_tensor(presmoothed, scale, lattice, shape, responses[4 : 4 + order])
-    responses = _choose(responses, scale)
-    return responses if scale.steps == (1, 1, 1) else _interpolate(responses, scale, lattice, block.inner)
+    return LatticeResponses(_choose(responses, scale), lattice, scale.steps)
 
 
 def _choose(responses: Field, scale: Scale) -> Field:
@@ -175,7 +195,7 @@ def _choose(responses: Field, scale: Scale) -> Field:
     return responses if all(chosen) else responses[chosen]
 
 
-def _presmooth(voxels: Field, scale: Scale, lattice: Box, outer: Box, shape: Sequence[int]) -> Field:
+def _presmooth(voxels: NDArray[np.generic], scale: Scale, lattice: Box, outer: Box, shape: Sequence[int]) -> Field:
     """Return the presmoothed field on the lattice and `scale.margin` points around it."""
     taps = [axis.presmooth for axis in scale.axes]
     extended = _extend(lattice, scale.margin)
@@ -183,7 +203,7 @@ def _presmooth(voxels: Field, scale: Scale, lattice: Box, outer: Box, shape: Seq
 
 
 def _narrow(
-    voxels: Field, presmoothed: Field, scale: Scale, lattice: Box, outer: Box, shape: Sequence[int]
+    voxels: NDArray[np.generic], presmoothed: Field, scale: Scale, lattice: Box, outer: Box, shape: Sequence[int]
 ) -> Field:
     """Return the narrow Gaussian of DoG on the lattice."""
     taps = [axis.narrow for axis in scale.axes]
@@ -193,7 +213,7 @@ def _narrow(
 
 
 def _smooth_voxels(
-    voxels: Field, taps: Sequence[Taps], scale: Scale, points: Box, outer: Box, shape: Sequence[int]
+    voxels: NDArray[np.generic], taps: Sequence[Taps], scale: Scale, points: Box, outer: Box, shape: Sequence[int]
 ) -> Field:
     """Smooth the voxels of `outer`, evaluated at the lattice points of a box that may lie outside the volume."""
     padded = [_pad(t) for t in taps]
@@ -203,7 +223,13 @@ def _smooth_voxels(
     ]
     n_z, n_y, n_x = points.shape
     along_z = np.empty((n_z, *voxels.shape[1:]), np.float32)
-    convolve.smooth_z(voxels, padded[0], tables[0], scale.steps[0], along_z)
+    thickness = max(1, SLAB_VOXELS // (voxels.shape[0] * n_x))
+    for start in range(0, voxels.shape[1], thickness):
+        rows = slice(start, start + thickness)
+        slab = _as_float32(voxels[:, rows])
+        smoothed = np.empty((n_z, *slab.shape[1:]), np.float32)
+        convolve.smooth_z(slab, padded[0], tables[0], scale.steps[0], smoothed)
+        along_z[:, rows] = smoothed
     out = np.empty((n_z, n_y, n_x), np.float32)
     convolve.smooth_yx(along_z, padded[1], tables[1], scale.steps[1], padded[2], tables[2], scale.steps[2], out)
     return out
@@ -235,9 +261,7 @@ def _fill_structure_tensor(
     presmoothed: Field, scale: Scale, lattice: Box, shape: Sequence[int], eigenvalues: Field
 ) -> None:
     extended = _extend(lattice, scale.outer_margin)
-    signs = [
-        _mirror_signs(np.arange(extended.start[a], extended.stop[a]) * scale.steps[a], shape[a]) for a in range(3)
-    ]
+    signs = [_mirror_signs(np.arange(extended.start[a], extended.stop[a]) * scale.steps[a], shape[a]) for a in range(3)]
     taps = [axis.tensor for axis in scale.axes]
     outer = [_pad(axis.outer) for axis in scale.axes]
     if scale.planar:
@@ -246,20 +270,12 @@ def _fill_structure_tensor(
         convolve.structure_tensor_3d(presmoothed, *taps, *signs, *outer, eigenvalues)
 
 
-def _interpolate(responses: Field, scale: Scale, lattice: Box, inner: Box) -> Field:
-    """Interpolate responses linearly from the lattice to the voxels of `inner`."""
-    tables = []
-    for axis, step in enumerate(scale.steps):
-        position = np.arange(inner.start[axis], inner.stop[axis])
-        start = position // step - lattice.start[axis]
-        tables += [start, ((position % step) / step).astype(np.float32)]
-    # An axis with step 1 has no point after its last voxel; its share there is 0, so any point will do.
-    flat = [(0, 0)] + [(0, 1 if step == 1 else 0) for step in scale.steps]
-    if any(after for _, after in flat):
-        responses = np.pad(responses, flat, mode="edge")
-    out = np.empty((len(responses), *inner.shape), np.float32)
-    convolve.interpolate(np.ascontiguousarray(responses), *tables, out)
-    return out
+def _as_float32(voxels: NDArray[np.generic]) -> Field:
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(voxels, dtype=np.float32)
+    if voxels.dtype.kind == "f" and not np.isfinite(converted).all():
+        raise InputError("voxels must be finite numbers within the range of float32, but some are not")
+    return converted
 
 
 def _extend(box: Box, margin: Sequence[int]) -> Box:

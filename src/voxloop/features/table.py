@@ -6,20 +6,22 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Executor, Progress, Shape3, map_blocks, partition
+from voxloop.blocks import Block, Box, Executor, Progress, Shape3, map_blocks, partition
 from voxloop.errors import InputError
-from voxloop.features.filters import filter_block, scale_channels
+from voxloop.features.filters import respond, scale_channels
 from voxloop.features.scales import Scale, scale_of
 from voxloop.kernels import pooling
 from voxloop.specs import FeatureSpec
 from voxloop.volume import ArrayLike, Volume
 
 BLOCK_BYTES = 256_000_000  # working memory of one block, and so of one thread
+SLAB_PLANES = 8  # interpolated and pooled at a time
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ class FeatureTable:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape[1] != len(self.names):
-            raise InputError(f"values has shape {self.values.shape}; expected (n, {len(self.names)}), as there are names")
+            raise InputError(
+                f"values has shape {self.values.shape}; expected (n, {len(self.names)}), as there are names"
+            )
 
     @classmethod
     def join(cls, tables: Iterable[FeatureTable]) -> Self:
@@ -128,11 +132,15 @@ def compute_scale(
     if not spec.families_at(sigma):
         raise InputError(f"sigma={sigma:g} serves gaussian only, which is not among the families {spec.families}")
     scale = scale_of(spec, sigma, relative_spacing=volume.relative_spacing, planar=planar)
-    inner = tuple(block_shape) if block_shape is not None else choose_block_shape(volume.shape, scale, volume.dtype.itemsize)
+    inner = (
+        tuple(block_shape)
+        if block_shape is not None
+        else choose_block_shape(volume.shape, scale, volume.dtype.itemsize)
+    )
     blocks = partition(volume.shape, inner, scale.halo)
     channels = scale_channels(spec, sigma, planar=planar)
     moments = _Moments.zeros(n, volume.n_channels, len(channels))
-    pool = partial(_pool_block, volume, labels, n, sigma, spec, planar)
+    pool = partial(_pool_block, volume, labels, n, scale, len(channels))
     for part in map_blocks(pool, blocks, executor=executor, progress=progress, stage=f"features sigma={sigma:g}"):
         moments.add(part)
     return moments.table(spec, channels, _channel_prefixes(volume))
@@ -154,12 +162,14 @@ def choose_block_shape(shape: Shape3, scale: Scale, itemsize: int) -> Shape3:
 def _block_bytes(inner: Shape3, shape: Shape3, scale: Scale, itemsize: int) -> int:
     """Return about how much memory a block takes: voxels, fields on the extended lattice, responses."""
     axes = range(3)
-    outer = np.prod([min(inner[a] + 2 * scale.halo[a], shape[a]) for a in axes])
-    points = [-(-inner[a] // scale.steps[a]) for a in axes]
-    extended = np.prod([points[a] + 2 * scale.margin[a] for a in axes])
-    responses = np.prod(points) + (np.prod(inner) if max(scale.steps) > 1 else 0)
-    # float32 copy and the pass along z; about 6 fields; 6 components and 10 responses; labels and local numbers
-    return int(outer * (itemsize + 4 + 4 / scale.steps[0]) + extended * 24 + responses * 64 + np.prod(inner) * 8)
+    steps, margin, planar = scale.steps, scale.margin, scale.planar
+    outer = prod(min(inner[a] + 2 * scale.halo[a], shape[a]) for a in axes)
+    points = [-(-inner[a] // steps[a]) + 1 for a in axes]
+    extended = prod(points[a] + 2 * margin[a] for a in axes)
+    ring = 0 if planar else 6 * (2 * scale.outer_margin[0] + 1) * points[1] * points[2]
+    slab = SLAB_PLANES * inner[1] * inner[2] if max(steps) > 1 else 0
+    fields = outer / steps[0] + extended + ring + 11 * prod(points) + 10 * slab
+    return int(outer * itemsize + 4 * fields + 8 * prod(inner))
 
 
 @dataclass(frozen=True)
@@ -194,7 +204,9 @@ class _Moments:
     def table(self, spec: FeatureSpec, channels: Sequence[str], prefixes: Sequence[str]) -> FeatureTable:
         if not self.counts.all():
             missing = int(np.flatnonzero(self.counts == 0)[0]) + 1
-            raise InputError(f"labels must hold the supervoxels 1..{len(self.counts)} without gaps, but {missing} has no voxel")
+            raise InputError(
+                f"labels must hold the supervoxels 1..{len(self.counts)} without gaps, but {missing} has no voxel"
+            )
         mean = self.sums / self.counts[:, np.newaxis]
         variance = np.maximum(self.squares / self.counts[:, np.newaxis] - mean**2, 0.0)
         statistics = {"mean": mean, "std": np.sqrt(variance)}
@@ -204,33 +216,38 @@ class _Moments:
 
 
 def _pool_block(
-    volume: Volume, labels: ArrayLike, n: int, sigma: float, spec: FeatureSpec, planar: bool, block: Block
+    volume: Volume, labels: ArrayLike, n: int, scale: Scale, n_responses: int, block: Block
 ) -> _BlockMoments:
     """Return the moments of the supervoxels of one block."""
     inner = np.ascontiguousarray(labels[block.inner.slices])
     if inner.min() < 0 or inner.max() > n:
         raise InputError(f"labels must lie in 0..{n}, but range from {inner.min()} to {inner.max()}")
     local = np.empty(inner.size, np.int32)
-    ids, counts = pooling.number_locally(inner.astype(np.uint32, copy=False).reshape(-1), np.zeros(n + 1, np.int32), local)
-    local = local.reshape(-1, inner.shape[2])
-    n_responses = len(scale_channels(spec, sigma, planar=planar))
+    ids, counts = pooling.number_locally(
+        inner.astype(np.uint32, copy=False).reshape(-1), np.zeros(n + 1, np.int32), local
+    )
+    local = local.reshape(inner.shape)
     sums = np.zeros((volume.n_channels, len(ids), n_responses))
     squares = np.zeros_like(sums)
     if len(ids):
         voxels = volume.read(block.outer)
         for channel in range(volume.n_channels):
-            responses = filter_block(
-                voxels[channel],
-                sigma,
-                spec=spec,
-                block=block,
-                shape=volume.shape,
-                relative_spacing=volume.relative_spacing,
-                planar=planar,
-            )
-            rows = responses.reshape(n_responses, -1, responses.shape[3])
-            pooling.add_moments(rows, local, sums[channel], squares[channel])
+            responses = respond(voxels[channel], scale, block, volume.shape)
+            for slab in _slabs(block.inner, responses.steps):
+                planes = slice(slab.start[0] - block.inner.start[0], slab.stop[0] - block.inner.start[0])
+                rows = responses.on(slab).reshape(n_responses, -1, slab.shape[2])
+                pooling.add_moments(rows, local[planes].reshape(rows.shape[1:]), sums[channel], squares[channel])
     return _BlockMoments(ids, counts, sums, squares)
+
+
+def _slabs(box: Box, steps: Shape3) -> list[Box]:
+    """Cut a box along z where responses are interpolated, so that they are not held in full."""
+    if max(steps) == 1:
+        return [box]
+    return [
+        Box((z, *box.start[1:]), (min(z + SLAB_PLANES, box.stop[0]), *box.stop[1:]))
+        for z in range(box.start[0], box.stop[0], SLAB_PLANES)
+    ]
 
 
 def _channel_prefixes(volume: Volume) -> list[str]:

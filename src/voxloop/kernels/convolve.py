@@ -300,9 +300,7 @@ def _gradient_plane(smooth, along_z, taps_y, taps_x, signs_y, signs_x, gradient)
 
 
 @njit(**_options)
-def structure_tensor_3d(
-    src, taps_z, taps_y, taps_x, signs_z, signs_y, signs_x, outer_z, outer_y, outer_x, eigenvalues
-):
+def structure_tensor_3d(src, taps_z, taps_y, taps_x, signs_z, signs_y, signs_x, outer_z, outer_y, outer_x, eigenvalues):
     """Write the eigenvalues of the structure tensor of `src` into `eigenvalues` (3, z, y, x).
 
     The gradient of one plane after the other is taken, its products are smoothed along y and x and kept in a ring of
@@ -385,24 +383,24 @@ def structure_tensor_2d(src, taps_y, taps_x, signs_y, signs_x, outer_y, outer_x,
 
 
 @njit(**_options)
-def interpolate(src, starts_z, shares_z, starts_y, shares_y, starts_x, shares_x, out):
+def interpolate(src, low_z, high_z, shares_z, low_y, high_y, shares_y, low_x, high_x, shares_x, out):
     """Interpolate `src` (k, z', y', x') linearly into `out` (k, z, y, x).
 
-    Output plane z lies between the source planes `starts_z[z]` and the next, at the share `shares_z[z]` of the way.
+    Output plane z lies between the source planes `low_z[z]` and `high_z[z]`, at the share `shares_z[z]` of the way.
     """
     line = np.empty(src.shape[3], np.float32)
-    n_x = out.shape[3]
     for k in range(out.shape[0]):
         for z in range(out.shape[1]):
-            low, high, t_z = src[k, starts_z[z]], src[k, starts_z[z] + 1], shares_z[z]
+            t_z = shares_z[z]
             for y in range(out.shape[2]):
-                i, t_y = starts_y[y], shares_y[y]
-                a, b, c, d = low[i], low[i + 1], high[i], high[i + 1]
+                t_y = shares_y[y]
+                a, b = src[k, low_z[z], low_y[y]], src[k, low_z[z], high_y[y]]
+                c, d = src[k, high_z[z], low_y[y]], src[k, high_z[z], high_y[y]]
                 for x in range(line.size):
                     near = a[x] + t_y * (b[x] - a[x])
                     far = c[x] + t_y * (d[x] - c[x])
                     line[x] = near + t_z * (far - near)
                 row = out[k, z, y]
-                for x in range(n_x):
-                    j = starts_x[x]
-                    row[x] = line[j] + shares_x[x] * (line[j + 1] - line[j])
+                for x in range(row.size):
+                    low = line[low_x[x]]
+                    row[x] = low + shares_x[x] * (line[high_x[x]] - low)
