@@ -255,8 +255,13 @@ class Volume:
 
     @property
     def relative_spacing(self) -> Spacing:
-        """Spacing (z, y, x) with the finest axis as 1; a change of unit does not change it."""
-        return relative_spacing(self.spacing)
+        """Spacing (z, y, x) with the finest axis as 1; a change of unit does not change it.
+
+        An axis of one voxel counts as 1: how thick the slice of a 2D image is must not matter.
+        """
+        sizes = [s for s, n in zip(self.spacing, self.shape, strict=True) if n > 1] or self.spacing
+        z, y, x = (s / min(sizes) if n > 1 else 1.0 for s, n in zip(self.spacing, self.shape, strict=True))
+        return z, y, x
 
     def read(self, box: Box | None = None) -> NDArray[Any]:
         """Return the voxels of `box` as (c, z, y, x), C-contiguous and writeable, in the volume's own dtype.

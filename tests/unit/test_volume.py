@@ -96,6 +96,12 @@ def test_relative_spacing_does_not_depend_on_the_unit():
     assert volume.with_spacing((0.05, 0.004, 0.008), "micrometer").relative_spacing == pytest.approx((12.5, 1, 2))
 
 
+@pytest.mark.parametrize(("thickness", "shape"), [(0.1, (1, 4, 5)), (99.0, (1, 4, 5)), (2.0, (1, 1, 1))])
+def test_relative_spacing_does_not_depend_on_the_thickness_of_a_single_slice(thickness, shape):
+    volume = Volume.from_array(numbered(*shape), spacing=(thickness, 4, 4))
+    assert volume.relative_spacing == (1, 1, 1)
+
+
 @pytest.mark.parametrize(
     "key",
     [

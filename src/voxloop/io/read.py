@@ -97,7 +97,8 @@ def _described(stored: StoredImage, *, axes: str | None, spacing: Spacing | None
     axes = check_axes(axes or own_axes, shape)
     # Sizes belong to the dimensions of the array, also where the caller gives these other letters.
     renamed = dict(zip(own_axes or axes, axes, strict=True))
-    sizes = {renamed[axis]: size for axis, size in stored.sizes.items() if axis in renamed}
+    sizes = {axis: size for axis, size in stored.sizes.items() if axis not in renamed}
+    sizes |= {renamed[axis]: size for axis, size in stored.sizes.items() if axis in renamed}
     known = common_spacing(sizes, dict(zip(axes, shape, strict=True)))
     stored_spacing, known_unit = known or ((1.0, 1.0, 1.0), "pixel")
     if spacing is not None and sizes:

@@ -282,12 +282,11 @@ def _imagej_sizes(metadata: dict[str, Any], page: tifffile.TiffPage) -> dict[str
     """Sizes as ImageJ writes them: x and y in the resolution tags, z in `spacing`, each 1 where it is missing."""
     unit = stored_unit(metadata.get("unit"))
     y, x = _resolution(page) or (1.0, 1.0)
-    z = float(metadata.get("spacing", 1.0))
-    return {
-        "z": (abs(z), stored_unit(metadata["zunit"]) if "zunit" in metadata else unit),
-        "y": (y, stored_unit(metadata["yunit"]) if "yunit" in metadata else unit),
-        "x": (x, unit),
-    }
+    sizes = {"y": (y, stored_unit(metadata["yunit"]) if "yunit" in metadata else unit), "x": (x, unit)}
+    if "spacing" in metadata or metadata.get("slices", 1) > 1:
+        z = abs(float(metadata.get("spacing", 1.0)))  # negative where slices were counted downwards
+        sizes["z"] = (z, stored_unit(metadata["zunit"]) if "zunit" in metadata else unit)
+    return sizes
 
 
 def _plain_sizes(metadata: dict[str, Any], page: tifffile.TiffPage) -> dict[str, tuple[float, str]]:
