@@ -63,10 +63,10 @@ def unit_name(unit: str) -> str:
     return name
 
 
-def stored_unit(unit: str | None) -> str:
-    """Return the name of a unit found in a file, ``"pixel"`` for one that voxloop does not know."""
+def stored_unit(unit: object) -> str:
+    """Return the name of a unit found in a file, ``"pixel"`` for none and for one that voxloop does not know."""
     try:
-        return unit_name(unit or "")
+        return unit_name(str(unit or ""))
     except InputError:
         return "pixel"
 

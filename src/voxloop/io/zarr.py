@@ -86,6 +86,8 @@ def _scale(
     group: Path, multiscale: Mapping[str, Any], dataset: Mapping[str, Any], attributes: Mapping[str, Any]
 ) -> StoredImage:
     """Return one scale of a multiscale image: its array, axes, voxel size and channel names."""
+    if not (group / dataset["path"]).is_dir():
+        raise FormatError(f"{group} names a scale {dataset['path']!r} but does not hold it")
     array = ZarrArray(group / dataset["path"])
     axes = multiscale["axes"]
     # The transformation of the whole image applies after that of the scale.
