@@ -27,7 +27,10 @@ SLAB_VOXELS = 2**20  # of a block are float32 at a time: large halos are read in
 
 
 def scale_channels(spec: FeatureSpec, sigma: float, *, planar: bool | None = None) -> tuple[str, ...]:
-    """Return the names of the responses at `sigma`, such as ``"hessian_1 sigma=1.6"``; `planar` as in `filter_block`."""
+    """Return the names of the responses at `sigma`, such as ``"hessian_1 sigma=1.6"``; `planar` as for `filter_block`.
+
+    There are 10 with all families (8 if planar), and one below sigma 0.5.
+    """
     planar = sigma in spec.sigmas_2d if planar is None else planar
     suffix = f" sigma={sigma:g}" + (" 2d" if planar else "")
     chosen = spec.families_at(sigma)

@@ -93,8 +93,8 @@ class Scale:
         reach = []
         for axis, margin in zip(self.axes, self.margin, strict=True):
             rounding = axis.step if axis.step > 1 else 0
-            fine = (support(axis.presmooth), 0 if self.narrow_follows else support(axis.narrow))
-            reach.append(margin * axis.step + rounding + max(fine))
+            narrow = 0 if self.narrow_follows else support(axis.narrow)
+            reach.append(rounding + max(margin * axis.step + support(axis.presmooth), narrow))
         z, y, x = reach
         return z, y, x
 
@@ -143,7 +143,7 @@ def halo(spec: FeatureSpec, sigma: float, relative_spacing: Sequence[float] = (1
 
 def coarse_step(sigma: float) -> int:
     """Return the largest power of two that `sigma` (in voxels of this axis) spans `COARSE_STEPS_PER_SIGMA` times."""
-    return 2 ** max(0, math.floor(math.log2(sigma / COARSE_STEPS_PER_SIGMA)))
+    return 1 << max(0, math.floor(math.log2(sigma / COARSE_STEPS_PER_SIGMA)))
 
 
 def _voxloop_axis(sigma: float, spacing: float, coarse: bool) -> AxisScale:
@@ -207,16 +207,19 @@ def gaussian_taps(sigma: float, truncate: float, order: int = 0) -> Taps:
     """
     radius = max(1, int(truncate * sigma + 0.5))
     x = np.arange(-radius, radius + 1, dtype=np.float64)
-    if sigma < 0.1:  # exp(-50): all weight is on the centre, and 1 / sigma^4 might overflow
-        taps = {0: x == 0, 1: np.sign(x) * (abs(x) == 1), 2: (abs(x) == 1) - 2.0 * (x == 0)}[order].astype(np.float64)
-    else:
-        gauss = np.exp(-0.5 * (x / sigma) ** 2)
-        taps = gauss * {0: np.ones_like(x), 1: x, 2: (x / sigma) ** 2 - 1.0}[order]
-    if order:
+    # Below 0.1 all weight is on the centre; the derivatives tend to the central differences, but 1 / sigma^4 overflows.
+    width = max(sigma, 0.1)
+    taps: NDArray[np.float64] = np.exp(-0.5 * (x / width) ** 2)
+    if order == 1:
+        taps *= x
+    elif order == 2:
+        taps *= (x / width) ** 2 - 1.0
         taps -= taps.mean()
     taps /= (taps * x**order).sum() / math.factorial(order)
-    half = taps[radius:].astype(np.float32)
-    return half[:1] if order == 0 and not half[1:].any() else half
+    half: Taps = taps[radius:].astype(np.float32)
+    if order == 0 and half[1] < 1e-7:  # less than float32 resolves
+        return np.ones(1, np.float32)
+    return half
 
 
 def support(taps: Taps) -> int:

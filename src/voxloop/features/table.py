@@ -222,11 +222,9 @@ def _pool_block(
     inner = np.ascontiguousarray(labels[block.inner.slices])
     if inner.min() < 0 or inner.max() > n:
         raise InputError(f"labels must lie in 0..{n}, but range from {inner.min()} to {inner.max()}")
-    local = np.empty(inner.size, np.int32)
-    ids, counts = pooling.number_locally(
-        inner.astype(np.uint32, copy=False).reshape(-1), np.zeros(n + 1, np.int32), local
-    )
-    local = local.reshape(inner.shape)
+    local = np.empty(inner.shape, np.int32)
+    flat = inner.astype(np.uint32, copy=False).reshape(-1)
+    ids, counts = pooling.number_locally(flat, np.zeros(n + 1, np.int32), local.reshape(-1))
     sums = np.zeros((volume.n_channels, len(ids), n_responses))
     squares = np.zeros_like(sums)
     if len(ids):

@@ -227,7 +227,6 @@ def second_order_3d(src, taps_z, taps_y, taps_x, out, eigenvalues):
     terms = np.empty((9, n_x), np.float32)
     d_z, d_y, d_x = terms[0], terms[1], terms[2]
     zz, yy, xx, zy, zx, yx = terms[3], terms[4], terms[5], terms[6], terms[7], terms[8]
-    unused = np.empty(n_x, np.float32)
     for z in range(n_z):
         for y in range(s_y):
             base = ((z + m_z) * s_y + y) * s_x

@@ -10,7 +10,7 @@ _options = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 @njit(**_options)
 def number_locally(labels, lookup, local):
-    """Number the supervoxels of a block 1, 2, ... in the order of their first voxels; return their ids and sizes.
+    """Give the supervoxels of a block local numbers 1, 2, ... in the order of their first voxels.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def number_locally(labels, lookup, local):
     Returns
     -------
     ids, counts
-        (k,) int64, in the order of the local numbers.
+        (k,) int64: supervoxels and their numbers of voxels, in the order of the local numbers.
     """
     ids = np.empty(1024, np.int64)
     counts = np.empty(1024, np.int64)

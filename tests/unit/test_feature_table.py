@@ -1,0 +1,141 @@
+"""The table of supervoxel features: values, names, joins, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from voxloop.blocks import Box, SerialExecutor
+from voxloop.errors import InputError
+from voxloop.features import FeatureTable, compute_features, compute_scale, filter_block, preview_feature
+from voxloop.specs import FeatureSpec
+from voxloop.volume import Volume
+
+SMALL = FeatureSpec(sigmas=(0.3, 1.0))
+
+
+def cubes(shape: tuple[int, int, int], side: int) -> tuple[np.ndarray, int]:
+    """Return labels 1..n in cubes of `side`."""
+    z, y, x = np.indices(shape) // side
+    _, labels = np.unique((z * 1000 + y) * 1000 + x, return_inverse=True)
+    labels = labels.reshape(shape).astype(np.uint32) + 1
+    return labels, int(labels.max())
+
+
+def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
+def test_values_are_mean_and_standard_deviation_of_the_responses() -> None:
+    image = noise((11, 13, 17))
+    labels, n = cubes(image.shape, 4)
+    labels[3, :5] = 0
+    table = compute_scale(Volume(image), labels, n, 1.0, executor=SerialExecutor())
+    assert table.values.shape == (n, 20)
+    assert table.values.dtype == np.float32
+    assert table.names[0] == "gaussian sigma=1 mean"
+    assert table.names[-1] == "hessian_3 sigma=1 std"
+    responses = filter_block(image, 1.0).astype(np.float64)
+    for i in (1, 17, n):
+        inside = responses[:, labels == i]
+        np.testing.assert_allclose(table.values[i - 1, :10], inside.mean(axis=1), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(table.values[i - 1, 10:], inside.std(axis=1), rtol=1e-4, atol=1e-4)
+
+
+def test_all_scales_are_the_single_scales_side_by_side() -> None:
+    image = noise((9, 10, 11))
+    labels, n = cubes(image.shape, 5)
+    whole = compute_features(Volume(image), labels, n, SMALL, executor=SerialExecutor())
+    parts = [compute_scale(Volume(image), labels, n, s, SMALL, executor=SerialExecutor()) for s in SMALL.sigmas]
+    joined = FeatureTable.join(parts)
+    assert whole.names == joined.names
+    assert len(set(whole.names)) == len(whole.names) == 22
+    np.testing.assert_array_equal(whole.values, joined.values)
+
+
+def test_channels_are_described_one_by_one_and_named() -> None:
+    image = noise((6, 8, 9, 2))
+    labels, n = cubes(image.shape[:3], 4)
+    both = compute_scale(Volume(image, channel_names=("actin", "dapi")), labels, n, 1.0, executor=SerialExecutor())
+    assert both.names[0] == "actin gaussian sigma=1 mean"
+    assert both.names[20] == "dapi gaussian sigma=1 mean"
+    single = compute_scale(Volume(image[..., 1]), labels, n, 1.0, executor=SerialExecutor())
+    np.testing.assert_array_equal(both.values[:, 20:], single.values)
+    assert compute_scale(Volume(image), labels, n, 1.0).names[0] == "channel_1 gaussian sigma=1 mean"
+
+
+def test_one_slice_is_filtered_in_2d() -> None:
+    image = noise((1, 20, 22))
+    labels, n = cubes(image.shape, 6)
+    flat = compute_scale(Volume(image), labels, n, 1.6, executor=SerialExecutor())
+    assert len(flat.names) == 16
+    assert flat.names[-1] == "hessian_2 sigma=1.6 2d std"
+    thick = np.repeat(image, 3, axis=0)
+    planar = FeatureSpec(sigmas_2d=(1.6,))
+    np.testing.assert_array_equal(filter_block(thick, 1.6, spec=planar)[:, 1], filter_block(image, 1.6)[:, 0])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (2, 1, 3), (1, 4, 4)])
+@pytest.mark.parametrize("definition", ["voxloop", "ilastik"])
+def test_tiny_volumes_give_finite_features(shape: tuple[int, int, int], definition: str) -> None:
+    labels = np.ones(shape, np.uint32)
+    table = compute_features(Volume(noise(shape)), labels, 1, FeatureSpec(definition=definition))
+    assert np.isfinite(table.values).all()
+
+
+def test_a_constant_volume_has_no_derivatives_and_no_spread() -> None:
+    image = np.full((12, 13, 14), 30_000, np.uint16)
+    labels, n = cubes(image.shape, 5)
+    table = compute_features(Volume(image), labels, n, executor=SerialExecutor())
+    of_image = np.array(["gaussian" in name and "mean" in name and "difference" not in name for name in table.names])
+    np.testing.assert_allclose(table.values[:, of_image], 30_000, rtol=1e-5)
+    # float32 kernels sum to zero within 1e-7 times the intensity and sigma^2 <= 100
+    assert abs(table.values[:, ~of_image]).max() < 30_000 * 1e-7 * 100
+
+
+@pytest.mark.parametrize("sigma", [1.6, 5.0])
+@pytest.mark.parametrize("family", ["gaussian", "difference_of_gaussians", "structure_tensor", "hessian", "laplacian"])
+def test_preview_equals_the_volume(family: str, sigma: float) -> None:
+    image = noise((30, 34, 38))
+    box = Box((3, 5, 0), (4, 20, 38))
+    volume = Volume(image, spacing=(2.0, 1.0, 1.0))
+    one = FeatureSpec(families=(family,))
+    part = preview_feature(volume, family, sigma, box)
+    whole = filter_block(image, sigma, spec=one, relative_spacing=(2.0, 1.0, 1.0))[(slice(None), *box.slices)]
+    np.testing.assert_allclose(part, whole, atol=1e-5 * float(np.ptp(whole)), rtol=0)
+    everything = filter_block(image, sigma, relative_spacing=(2.0, 1.0, 1.0))[(slice(None), *box.slices)]
+    first = ["gaussian", "laplacian", "", "difference_of_gaussians", "structure_tensor", "", "", "hessian"].index(
+        family
+    )
+    np.testing.assert_allclose(part[0], everything[first], atol=1e-5 * float(np.ptp(whole)), rtol=0)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    image = noise((4, 5, 6))
+    volume, ones = Volume(image), np.ones(image.shape, np.uint32)
+    with pytest.raises(InputError, match=r"labels has shape \(4, 5, 5\) but the volume has shape \(4, 5, 6\)"):
+        compute_scale(volume, ones[:, :, 1:], 1, 1.0)
+    with pytest.raises(InputError, match="labels has dtype float32"):
+        compute_scale(volume, ones.astype(np.float32), 1, 1.0)
+    with pytest.raises(InputError, match=r"labels must lie in 0\.\.1, but range from 2 to 2"):
+        compute_scale(volume, 2 * ones, 1, 1.0)
+    with pytest.raises(InputError, match=r"labels must hold the supervoxels 1\.\.3 without gaps, but 2 has no voxel"):
+        compute_scale(volume, ones, 3, 1.0)
+    with pytest.raises(InputError, match="n must be at least 1"):
+        compute_scale(volume, ones, 0, 1.0)
+    with pytest.raises(InputError, match=r"sigma=0\.3 serves gaussian only"):
+        compute_scale(volume, ones, 1, 0.3, FeatureSpec(families=("hessian",)))
+    with pytest.raises(InputError, match="expected \\(z, y, x\\)"):
+        filter_block(image[0], 1.0)
+    with pytest.raises(InputError, match="is not inside the volume"):
+        preview_feature(volume, "gaussian", 1.0, Box((0, 0, 0), (5, 5, 6)))
+    with pytest.raises(InputError, match="differ in their number of rows"):
+        FeatureTable.join([FeatureTable(np.zeros((2, 1), np.float32), ("a",)), FeatureTable(np.zeros((3, 0)), ())])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_voxels_that_are_no_numbers_are_refused(value: float) -> None:
+    image = np.zeros((4, 5, 6))
+    image[1, 2, 3] = value
+    with pytest.raises(InputError, match="voxels must be finite"):
+        compute_scale(Volume(image), np.ones(image.shape, np.uint32), 1, 1.0)
