@@ -88,8 +88,8 @@ def _join_runs(row_start, position, value, shape):
     nz, ny, nx = shape
     parent = np.arange(value.size)
     for r in range(nz * ny):
-        for step in (1, ny):  # the row before, the slice before
-            if (step == 1 and r % ny == 0) or r < step:
+        for axis, step in ((1, 1), (0, ny)):  # the row before, the slice before
+            if (axis == 1 and r % ny == 0) or r < step:
                 continue
             i, j, shift = row_start[r], row_start[r - step], step * nx
             while i < row_start[r + 1]:
@@ -137,7 +137,7 @@ def _tabulate(position, value, owner, n, image, block_shape, start, shape):
     """Return each fragment's label, first voxel and sums."""
     _, ny, nx = block_shape
     n_channels = image.shape[0]
-    flat = image.reshape(n_channels, -1)
+    flat = image.reshape(n_channels, block_shape[0] * ny * nx)
     values = np.empty(n, value.dtype)
     first = np.full(n, -1, np.int64)
     sums = np.zeros((n, 4 + n_channels), np.int64)
@@ -174,7 +174,7 @@ def _contacts(row_start, position, owner, n, shape):
     used = 0
     for r in range(nz * ny):
         while 2 * (used + 3 * nx) > keys.size:  # a row adds at most 3 contacts a voxel
-            keys, faces = _grown(keys, faces)
+            keys, faces = grown(keys, faces)
         for i in range(row_start[r], row_start[r + 1] - 1):
             used += _count(keys, faces, owner[i], owner[i + 1], n, 2, 1)
         for axis, step in ((1, 1), (0, ny)):
@@ -220,13 +220,13 @@ def hash_slot(keys, key):
 
 
 @njit(cache=True, nogil=True)
-def _grown(keys, faces):
-    """Return the hash table in twice the room."""
+def grown(keys, counts):
+    """Return a hash table, keys (2^m,) and what is counted (2^m, c), in twice the room."""
     more_keys = np.full(2 * keys.size, -1, np.int64)
-    more_faces = np.zeros((2 * keys.size, 3), np.int64)
+    more_counts = np.zeros((2 * keys.size, counts.shape[1]), np.int64)
     for i in range(keys.size):
         if keys[i] >= 0:
             slot = hash_slot(more_keys, keys[i])
             more_keys[slot] = keys[i]
-            more_faces[slot] = faces[i]
-    return more_keys, more_faces
+            more_counts[slot] = counts[i]
+    return more_keys, more_counts

@@ -1,6 +1,18 @@
 """Supervoxels: SLIC, labels of the user's own, their graph, and how good they are."""
 
 from voxloop.supervoxels.model import Adjacency, SlicReport, Supervoxels
+from voxloop.supervoxels.own import from_labels
+from voxloop.supervoxels.quality import OracleIoU, Quality, oracle_iou, quality
 from voxloop.supervoxels.slic import slic
 
-__all__ = ["Adjacency", "SlicReport", "Supervoxels", "slic"]
+__all__ = [
+    "Adjacency",
+    "OracleIoU",
+    "Quality",
+    "SlicReport",
+    "Supervoxels",
+    "from_labels",
+    "oracle_iou",
+    "quality",
+    "slic",
+]

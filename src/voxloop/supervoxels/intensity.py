@@ -88,10 +88,11 @@ def _robust_mean_std(values: NDArray[np.float64]) -> tuple[float, float]:
     if values.size == 0:
         return 0.0, 0.0
     low, high = np.percentile(values, (1, 99))
-    middle = values[(values >= low) & (values <= high)] if high > low else values
+    middle = values[(values >= low) & (values <= high)]
+    if middle.size == 0 or np.ptp(middle) == 0:
+        middle = values
     # Of a constant channel the rounding of the mean must not be taken for contrast.
-    std = float(middle.std()) if np.ptp(middle) > 0 else 0.0
-    return float(middle.mean()), std
+    return float(middle.mean()), float(middle.std()) if np.ptp(middle) > 0 else 0.0
 
 
 def _gaussian_taps(sigma: float) -> NDArray[np.float32]:

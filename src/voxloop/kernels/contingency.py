@@ -1,0 +1,49 @@
+"""How often each label meets each label of another volume, counted in one pass."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from voxloop.kernels.fragments import grown, hash_slot
+
+SECOND_BITS = 31  # of a key that hold the second label; the first has the 32 above
+
+
+@njit(cache=True, nogil=True)
+def contingency(first, second):
+    """Count the pairs of labels that two volumes have at the same voxel.
+
+    Parameters
+    ----------
+    first, second
+        int64 (z, y, x); voxels where one is negative are not counted. `second` is below 2^31, `first` below 2^32.
+
+    Returns
+    -------
+    keys : int64 (m,)
+        `first` shifted by `SECOND_BITS`, plus `second`; in no particular order.
+    counts : int64 (m,)
+        Voxels of each pair.
+    """
+    nz, ny, nx = first.shape
+    keys, counts = np.full(64, -1, np.int64), np.zeros((64, 1), np.int64)
+    used = 0
+    for r in range(nz * ny):
+        while 2 * (used + nx) > keys.size:  # a row adds at most one key a voxel
+            keys, counts = grown(keys, counts)
+        a, b = first[r // ny, r % ny], second[r // ny, r % ny]
+        x = 0
+        while x < nx:
+            end = x + 1
+            while end < nx and a[end] == a[x] and b[end] == b[x]:
+                end += 1
+            if a[x] >= 0 and b[x] >= 0:
+                key = (a[x] << SECOND_BITS) + b[x]
+                slot = hash_slot(keys, key)
+                used += keys[slot] < 0
+                keys[slot] = key
+                counts[slot, 0] += end - x
+            x = end
+    found = np.flatnonzero(keys >= 0)
+    return keys[found], counts[found, 0]
