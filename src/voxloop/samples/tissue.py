@@ -258,7 +258,7 @@ def _place_organelles(rng: np.random.Generator, probes: Probes, cells: Cells, sc
             inside = depth > 0
             n_inside = int(np.count_nonzero(inside))
             squeezed = np.count_nonzero(organelle.signed_distance(position) < 0) - n_inside
-            if squeezed > 0.25 * n_inside or (taken[near] & (depth > -4 * scale)).any():
+            if squeezed > 0.1 * n_inside or (taken[near] & (depth > -4 * scale)).any():
                 continue
             placed.append(organelle)
             filled += n_inside

@@ -173,7 +173,7 @@ def draw_overview(
     for ax, (name, explanation, rgb) in zip(axes, panels, strict=False):
         _show(ax, rgb, name, explanation)
     _scale_bar(axes[0], size, grey.shape[1] * spacing[1], unit)
-    if other_size[0] > 100:  # on a flat slice it would hide what matters
+    if other_size[0] > 200:  # on a flat slice it would hide what matters
         _scale_bar(axes[4], other_size, suggestion.image.shape[1] * suggestion.spacing[1], unit)
     _legend(axes[7], class_names, class_colors)
     figure.savefig(path, dpi=DPI)
