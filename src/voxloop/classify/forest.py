@@ -47,17 +47,43 @@ class Forest:
 
     def predict(self, values: ArrayLike, *, executor: Executor | None = None) -> NDArray[np.float32]:
         """Return the probabilities (n, k) of `classes` for a table (n, n_features); each row sums to 1."""
+        out = self._sum_leaves(values, self.value, executor)
+        out /= out.sum(axis=1, keepdims=True)
+        return out
+
+    def disagreement(self, values: ArrayLike, *, executor: Executor | None = None) -> NDArray[np.float32]:
+        """Return how far the trees disagree about each row of a table (n, n_features), in bits.
+
+        The mutual information of the class and the tree that is asked: entropy of the trees' mean minus their mean
+        entropy (BALD: Houlsby et al., arXiv 1112.5745, 2011; for committees, McCallum, Nigam, ICML 1998). It leaves
+        out what every tree is unsure of alike, which no further label would settle. Leaves of one class have no
+        entropy of their own, so with `min_samples_leaf` below 3 this is nearly the entropy of `predict`.
+
+        Returns
+        -------
+        (n,) float32, 0 where all trees say the same, whatever they say.
+        """
+        # The leaf's entropy as one more column: the kernel that sums up the trees' votes sums it up as well.
+        leaves = np.column_stack([self.value, _entropy(self.value)])
+        sums = self._sum_leaves(values, leaves, executor)
+        votes = sums[:, :-1] / sums[:, :-1].sum(axis=1, keepdims=True)
+        bits: NDArray[np.float32] = np.maximum(_entropy(votes) - sums[:, -1] / self.n_trees, 0)
+        return bits
+
+    def _sum_leaves(
+        self, values: ArrayLike, leaves: NDArray[np.float32], executor: Executor | None
+    ) -> NDArray[np.float32]:
+        """Return for each row of a table the sum over the trees of what its leaf has in `leaves` (nodes, ...)."""
         table = np.ascontiguousarray(values, np.float32)
         if table.ndim != 2 or table.shape[1] != self.n_features:
             raise InputError(f"values has shape {table.shape} but the forest was trained on {self.n_features} features")
-        out = np.zeros((table.shape[0], self.classes.size), np.float32)
+        out = np.zeros((table.shape[0], leaves.shape[1]), np.float32)
 
-        def predict_rows(start: int) -> None:
+        def sum_rows(start: int) -> None:
             rows = slice(start, start + _ROWS_A_TASK)
-            sum_trees(table[rows], self.roots, self.feature, self.threshold, self.left, self.value, out[rows])
-            out[rows] /= out[rows].sum(axis=1, keepdims=True)
+            sum_trees(table[rows], self.roots, self.feature, self.threshold, self.left, leaves, out[rows])
 
-        for _ in (executor or default_executor()).map(predict_rows, range(0, table.shape[0], _ROWS_A_TASK)):
+        for _ in (executor or default_executor()).map(sum_rows, range(0, table.shape[0], _ROWS_A_TASK)):
             pass
         return out
 
@@ -160,6 +186,13 @@ def fit_forest(
     feature, threshold, left, value = (np.concatenate(parts) for parts in zip(*trees, strict=True))
     roots = np.cumsum([0, *(len(tree[0]) for tree in trees)]).astype(np.int32)
     return Forest(known.astype(np.int32), n_features, roots, feature, threshold, left, value)
+
+
+def _entropy(shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the entropy of each row in bits."""
+    logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
+    bits: NDArray[np.float32] = -(shares * logs).sum(axis=1)
+    return bits
 
 
 def _check_training_data(table: NDArray[np.float32], classes: NDArray[Any]) -> None:
