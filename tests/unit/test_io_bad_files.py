@@ -223,7 +223,7 @@ def test_metadata_that_are_nonsense_do_not_hide_the_voxels(tmp_path):
     assert open_volume(tmp_path / "b.tif").spacing == (1, 1, 1)
 
 
-def test_messages_of_a_library_come_as_one_line(tmp_path, caplog, capfd):
+def test_messages_of_a_library_come_as_one_line(tmp_path, capfd):
     (tmp_path / "a.tif").write_bytes(b"II*\0" + b"\x08\0\0\0" + b"\xff" * 300)
     message = message_of(FormatError, tmp_path / "a.tif")
     assert re.search(r"a\.tif (cannot be read as TIFF|is truncated or damaged)", message)

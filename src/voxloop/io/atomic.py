@@ -55,10 +55,19 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def _flush(path: Path) -> None:
     """Have a file, or a folder and all in it, reach the disk."""
-    for file in path.rglob("*") if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb+") as opened:
-                os.fsync(opened.fileno())
+    for each in (path, *path.rglob("*")):
+        _fsync(each)
+
+
+def _fsync(path: Path) -> None:
+    is_folder = path.is_dir()
+    if is_folder and os.name != "posix":  # where a folder cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _rename(temporary: Path, path: Path) -> None:
@@ -74,12 +83,7 @@ def _rename(temporary: Path, path: Path) -> None:
             aside.rename(path)
             raise
         shutil.rmtree(aside, ignore_errors=True)
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    _fsync(path.parent)
 
 
 def _remove(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from voxloop.blocks import partition
+from voxloop.blocks import Block, map_blocks, partition
 from voxloop.errors import InputError
 from voxloop.io.atomic import replacing, storing
 from voxloop.io.formats import Format, format_to_write, name_without_suffix
@@ -116,7 +116,7 @@ def save_volume(
     class_colors: Sequence[str] = (),
     overwrite: bool = False,
 ) -> None:
-    """Write an array, block by block: it may lie on disk and be larger than memory.
+    """Write an array, block by block and in threads: it may lie on disk and be larger than memory.
 
     Parameters
     ----------
@@ -141,8 +141,12 @@ def save_volume(
         class_colors=class_colors,
         overwrite=overwrite,
     ) as writer:
-        for block in partition(volume.shape, writer.block_shape):
+
+        def write_block(block: Block) -> None:
             writer.write(block.inner, np.asarray(volume.data[block.inner.slices]))
+
+        for _ in map_blocks(write_block, partition(volume.shape, writer.block_shape)):
+            pass
 
 
 def _check_target(path: Path, format_: Format) -> None:

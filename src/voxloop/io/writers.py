@@ -137,7 +137,7 @@ class RawWriter(VolumeWriter):
         self.header = header
         z, y, x = header.spatial_shape
         plane = y * x * header.n_channels * header.dtype.itemsize
-        self.block_shape = (min(z, max(1, 2**25 // plane)), y, x)
+        self.block_shape = (min(z, max(1, 2**23 // plane)), y, x)
         self._channels_first = channels_first and len(header.shape) == 4
         self._shape = (header.n_channels, z, y, x) if self._channels_first else header.shape
         self._offset = offset

@@ -6,9 +6,10 @@ bound for a cluster's file system can be resharded there.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,6 @@ from voxloop.io.units import stored_unit
 from voxloop.io.writers import Content, Header, VolumeWriter
 
 _CHUNK = 64
-_BLOCK_CHUNKS = (1, 4, 4)  # chunks (z, y, x) of a block that is cheap to write: 4 M voxels
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,7 @@ class OmeZarrWriter(VolumeWriter):
 
     def __init__(self, path: Path, header: Header) -> None:
         self.header = header
-        self._chunk = tuple(min(_CHUNK, n) for n in header.spatial_shape)
-        self.block_shape = cast(
-            "Shape3",
-            tuple(min(n, c * k) for n, c, k in zip(header.spatial_shape, self._chunk, _BLOCK_CHUNKS, strict=True)),
-        )
+        self.block_shape = cast("Shape3", tuple(min(_CHUNK, n) for n in header.spatial_shape))
         self._lock = threading.Lock()
         self._factors = pyramid_factors(header.spatial_shape, header.spacing)
         self._group = zarr.open_group(path, mode="w-", zarr_format=3, attributes={"ome": _ome(header, self._factors)})
@@ -158,16 +154,33 @@ class OmeZarrWriter(VolumeWriter):
 
     def _write(self, box: Box, block: NDArray[Any]) -> None:
         if self._is_aligned(box):
-            _put(self._finest, box, block)
+            self._write_chunks(box, block)
         else:
             # Chunks written in part are read, changed and written: by one thread at a time.
             with self._lock:
-                _put(self._finest, box, block)
+                self._write_chunks(box, block)
+
+    def _write_chunks(self, box: Box, block: NDArray[Any]) -> None:
+        """Write chunk by chunk: after an error among several at once, Zarr would go on writing in the background."""
+        block = np.moveaxis(block, 3, 0) if block.ndim == 4 else block
+        for piece in self._pieces(box):
+            z, y, x = piece.slices_in(box)
+            for channel in np.ndindex(self._finest.shape[:-3]):
+                self._finest[(*channel, *piece.slices)] = block[(*channel, z, y, x)]
+
+    def _pieces(self, box: Box) -> Iterator[Box]:
+        """Cut a box where chunks meet."""
+        edges = [
+            [a, *range(a - a % c + c, b, c), b] for a, b, c in zip(box.start, box.stop, self.block_shape, strict=True)
+        ]
+        for pairs in itertools.product(*(itertools.pairwise(along) for along in edges)):
+            start, stop = zip(*pairs, strict=True)
+            yield Box(start, stop)
 
     def _is_aligned(self, box: Box) -> bool:
         return all(
             a % c == 0 and (b % c == 0 or b == n)
-            for a, b, c, n in zip(box.start, box.stop, self._chunk, self.header.spatial_shape, strict=True)
+            for a, b, c, n in zip(box.start, box.stop, self.block_shape, self.header.spatial_shape, strict=True)
         )
 
     def finish(self) -> None:
@@ -183,7 +196,7 @@ class OmeZarrWriter(VolumeWriter):
 
     def _fill(self, coarser: zarr.Array[Any], finer: zarr.Array[Any], step: Shape3) -> None:
         """Fill a scale from the finer one, chunk by chunk and channel by channel."""
-        for block in partition(coarser.shape[-3:], self._chunk):
+        for block in partition(coarser.shape[-3:], self.block_shape):
             box = block.inner
             source = tuple(slice(a * s, b * s) for a, b, s in zip(box.start, box.stop, step, strict=True))
             for channel in np.ndindex(coarser.shape[:-3]):
@@ -192,11 +205,6 @@ class OmeZarrWriter(VolumeWriter):
 
     def close(self) -> None:
         """Do nothing: each chunk is a closed file already."""
-
-
-def _put(array: zarr.Array[Any], box: Box, block: NDArray[Any]) -> None:
-    z, y, x = box.slices
-    array[..., z, y, x] = np.moveaxis(block, 3, 0) if block.ndim == 4 else block
 
 
 def pyramid_factors(shape: Shape3, spacing: Iterable[float]) -> list[Shape3]:
