@@ -147,14 +147,13 @@ def compute_scale(
 
 
 def choose_block_shape(shape: Shape3, scale: Scale, itemsize: int) -> Shape3:
-    """Return the largest cube of voxels, cut off at the volume, that is computed within `BLOCK_BYTES`.
+    """Return the largest blocks, near cubes that cut the volume evenly, that are computed within `BLOCK_BYTES`.
 
-    It depends on the volume and the scale only, not on the machine, so that results have the same bits everywhere.
+    They depend on the volume and the scale only, not on the machine, so that results have the same bits everywhere.
     """
-    sides = (512, 384, 256, 192, 160, 128, 96, 64, 48, 32)
     candidates: list[Shape3] = []
-    for side in sides:
-        z, y, x = (min(side, length) for length in shape)
+    for side in (512, 384, 256, 192, 128, 96, 64, 48, 32):
+        z, y, x = (-(-length // -(-length // side)) for length in shape)
         candidates.append((z, y, x))
     return next((c for c in candidates if _block_bytes(c, shape, scale, itemsize) <= BLOCK_BYTES), candidates[-1])
 

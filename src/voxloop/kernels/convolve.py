@@ -9,15 +9,33 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from voxloop.kernels.eigenvalues import eigenvalues_2x2, eigenvalues_3x3
 
-_options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
 RUN = 512  # voxels convolved at a time: long enough to forget the calls, short enough for the first-level cache
 
 
-@njit(**_options)
-def _add_4_pairs(out, src, a1, b1, a2, b2, a3, b3, a4, b4, w1, w2, w3, w4):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _add_4_pairs(
+    out: Float32,
+    src: Float32,
+    a1: int,
+    b1: int,
+    a2: int,
+    b2: int,
+    a3: int,
+    b3: int,
+    a4: int,
+    b4: int,
+    w1: np.float32,
+    w2: np.float32,
+    w3: np.float32,
+    w4: np.float32,
+) -> None:
     n = out.size
     m1, p1, m2, p2 = src[a1 : a1 + n], src[b1 : b1 + n], src[a2 : a2 + n], src[b2 : b2 + n]
     m3, p3, m4, p4 = src[a3 : a3 + n], src[b3 : b3 + n], src[a4 : a4 + n], src[b4 : b4 + n]
@@ -25,16 +43,18 @@ def _add_4_pairs(out, src, a1, b1, a2, b2, a3, b3, a4, b4, w1, w2, w3, w4):
         out[x] += (w1 * (m1[x] + p1[x]) + w2 * (m2[x] + p2[x])) + (w3 * (m3[x] + p3[x]) + w4 * (m4[x] + p4[x]))
 
 
-@njit(**_options)
-def _add_2_pairs(out, src, a1, b1, a2, b2, w1, w2):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _add_2_pairs(
+    out: Float32, src: Float32, a1: int, b1: int, a2: int, b2: int, w1: np.float32, w2: np.float32
+) -> None:
     n = out.size
     m1, p1, m2, p2 = src[a1 : a1 + n], src[b1 : b1 + n], src[a2 : a2 + n], src[b2 : b2 + n]
     for x in range(n):
         out[x] += w1 * (m1[x] + p1[x]) + w2 * (m2[x] + p2[x])
 
 
-@njit(**_options)
-def _smooth_run(out, src, base, stride, rows, centre, taps):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _smooth_run(out: Float32, src: Float32, base: int, stride: int, rows: Int64, centre: int, taps: Float32) -> None:
     """Write sum_k taps[|k|] src[base + rows[centre + k] * stride ...] for a run of voxels; the radius is even."""
     n = out.size
     radius = taps.size - 1
@@ -55,8 +75,8 @@ def _smooth_run(out, src, base, stride, rows, centre, taps):
             _add_4_pairs(out, src, a1, b1, a2, b2, a3, b3, a4, b4, w1, w2, w3, w4)
 
 
-@njit(**_options)
-def smooth_z(src, taps, rows, step, out):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def smooth_z(src: Float32, taps: Float32, rows: Int64, step: int, out: Float32) -> None:
     """Smooth `src` (z, y, x) along z into `out` (z', y, x).
 
     Output plane i is centred on entry `taps.size - 1 + i * step` of `rows`, the table of source planes that holds the
@@ -70,8 +90,17 @@ def smooth_z(src, taps, rows, step, out):
             _smooth_run(planes[z, start:stop], flat, start, size, rows, taps.size - 1 + z * step, taps)
 
 
-@njit(**_options)
-def _smooth_extended(plane, taps_y, step_y, taps_x, step_x, along_y, along_x, out):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _smooth_extended(
+    plane: Float32,
+    taps_y: Float32,
+    step_y: int,
+    taps_x: Float32,
+    step_x: int,
+    along_y: Float32,
+    along_x: Float32,
+    out: Float32,
+) -> None:
     """Smooth `plane`, already extended by the radii, along y and x into `out` (y', x').
 
     Planes are treated as one long row: what is computed across the ends of rows falls into margins nobody reads.
@@ -99,8 +128,10 @@ def _smooth_extended(plane, taps_y, step_y, taps_x, step_x, along_y, along_x, ou
                 target[x] = row[x * step_x]
 
 
-@njit(**_options)
-def smooth_yx(src, taps_y, rows, step_y, taps_x, columns, step_x, out):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def smooth_yx(
+    src: Float32, taps_y: Float32, rows: Int64, step_y: int, taps_x: Float32, columns: Int64, step_x: int, out: Float32
+) -> None:
     """Smooth `src` (z, y, x) along y and x into `out` (z, y', x'); `rows` as in `smooth_z`, `columns` likewise."""
     extended = np.empty((rows.size, columns.size), np.float32)
     along_y = np.empty((out.shape[1], columns.size), np.float32)
@@ -123,8 +154,17 @@ def smooth_yx(src, taps_y, rows, step_y, taps_x, columns, step_x, out):
         _smooth_extended(extended, taps_y, step_y, taps_x, step_x, along_y, along_x, out[z])
 
 
-@njit(**_options)
-def _smooth_product(a, b, taps_y, taps_x, extended, along_y, along_x, out):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _smooth_product(
+    a: Float32,
+    b: Float32,
+    taps_y: Float32,
+    taps_x: Float32,
+    extended: Float32,
+    along_y: Float32,
+    along_x: Float32,
+    out: Float32,
+) -> None:
     """Smooth the product of two planes (y + 2 r_y, x + 2 r_x) along y and x into `out` (y, x).
 
     `extended` is 0 where it is larger than the product, by the padding of the radii.
@@ -138,8 +178,8 @@ def _smooth_product(a, b, taps_y, taps_x, extended, along_y, along_x, out):
     _smooth_extended(extended, taps_y, 1, taps_x, 1, along_y, along_x, out)
 
 
-@njit(**_options)
-def valid_table(n_source, n_out, n_taps):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def valid_table(n_source: int, n_out: int, n_taps: int) -> Int64:
     """Return the table of a convolution without border: `n_source` rows with equal margins make `n_out`.
 
     The number of taps is padded, the margins are not: padded taps weigh 0 and are held at the ends of the source.
@@ -151,8 +191,8 @@ def valid_table(n_source, n_out, n_taps):
     return table
 
 
-@njit(**_options)
-def _derive_0(out, src, base, stride, taps):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _derive_0(out: Float32, src: Float32, base: int, stride: int, taps: Float32) -> None:
     """Write the row smoothed with `taps[0]`; the number of taps is odd, two pairs are added in a sweep."""
     n = out.size
     g0 = taps[0, 0]
@@ -168,8 +208,8 @@ def _derive_0(out, src, base, stride, taps):
             out[x] += g1 * (m1[x] + p1[x]) + g2 * (m2[x] + p2[x])
 
 
-@njit(**_options)
-def _derive_1(out, first, src, base, stride, taps):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _derive_1(out: Float32, first: Float32, src: Float32, base: int, stride: int, taps: Float32) -> None:
     """Write the row smoothed with `taps[0]` and its first derivative with `taps[1]`."""
     n = out.size
     g0 = taps[0, 0]
@@ -187,8 +227,10 @@ def _derive_1(out, first, src, base, stride, taps):
             first[x] += f1 * (p1[x] - m1[x]) + f2 * (p2[x] - m2[x])
 
 
-@njit(**_options)
-def _derive_2(out, first, second, src, base, stride, taps):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _derive_2(
+    out: Float32, first: Float32, second: Float32, src: Float32, base: int, stride: int, taps: Float32
+) -> None:
     """Write the row smoothed with `taps[0]`, its first and its second derivative with `taps[1]` and `taps[2]`."""
     n = out.size
     g0, h0 = taps[0, 0], taps[2, 0]
@@ -209,8 +251,10 @@ def _derive_2(out, first, second, src, base, stride, taps):
             second[x] += h1 * s1 + h2 * s2
 
 
-@njit(**_options)
-def second_order_3d(src, taps_z, taps_y, taps_x, out, eigenvalues):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def second_order_3d(
+    src: Float32, taps_z: Float32, taps_y: Float32, taps_x: Float32, out: Float32, eigenvalues: Float32
+) -> None:
     """Write Gaussian, Laplacian, gradient magnitude into `out`, Hessian eigenvalues into `eigenvalues`: (3, z, y, x).
 
     `src` has a margin of equal size on both sides. The 19 one-dimensional convolutions of a row stay in the cache: the
@@ -249,8 +293,8 @@ def second_order_3d(src, taps_z, taps_y, taps_x, out, eigenvalues):
             eigenvalues_3x3(zz, yy, xx, zy, zx, yx, eigenvalues[0, z, y], eigenvalues[1, z, y], eigenvalues[2, z, y])
 
 
-@njit(**_options)
-def second_order_2d(src, taps_y, taps_x, out, eigenvalues):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def second_order_2d(src: Float32, taps_y: Float32, taps_x: Float32, out: Float32, eigenvalues: Float32) -> None:
     """Write the responses of `second_order_3d` slice by slice; there are two eigenvalues."""
     _, n_z, n_y, n_x = out.shape
     s_y, s_x = src.shape[1], src.shape[2]
@@ -273,14 +317,22 @@ def second_order_2d(src, taps_y, taps_x, out, eigenvalues):
             eigenvalues_2x2(yy, xx, yx, eigenvalues[0, z, y], eigenvalues[1, z, y])
 
 
-@njit(**_options)
-def _multiply(row, factors):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _multiply(row: Float32, factors: Float32) -> None:
     for x in range(row.size):
         row[x] *= factors[x]
 
 
-@njit(**_options)
-def _gradient_plane(smooth, along_z, taps_y, taps_x, signs_y, signs_x, gradient):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _gradient_plane(
+    smooth: Float32,
+    along_z: Float32,
+    taps_y: Float32,
+    taps_x: Float32,
+    signs_y: Float32,
+    signs_x: Float32,
+    gradient: Float32,
+) -> None:
     """Write the gradient (z, y, x) of a plane, smoothed along z and derived along z, into `gradient` (3, y, x)."""
     _, n_y, n_x = gradient.shape
     s_y, s_x = smooth.shape
@@ -298,8 +350,20 @@ def _gradient_plane(smooth, along_z, taps_y, taps_x, signs_y, signs_x, gradient)
         _multiply(gradient[2, y], signs_x)
 
 
-@njit(**_options)
-def structure_tensor_3d(src, taps_z, taps_y, taps_x, signs_z, signs_y, signs_x, outer_z, outer_y, outer_x, eigenvalues):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def structure_tensor_3d(
+    src: Float32,
+    taps_z: Float32,
+    taps_y: Float32,
+    taps_x: Float32,
+    signs_z: Float32,
+    signs_y: Float32,
+    signs_x: Float32,
+    outer_z: Float32,
+    outer_y: Float32,
+    outer_x: Float32,
+    eigenvalues: Float32,
+) -> None:
     """Write the eigenvalues of the structure tensor of `src` into `eigenvalues` (3, z, y, x).
 
     The gradient of one plane after the other is taken, its products are smoothed along y and x and kept in a ring of
@@ -362,8 +426,17 @@ def structure_tensor_3d(src, taps_z, taps_y, taps_x, signs_z, signs_y, signs_x, 
             )
 
 
-@njit(**_options)
-def structure_tensor_2d(src, taps_y, taps_x, signs_y, signs_x, outer_y, outer_x, eigenvalues):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def structure_tensor_2d(
+    src: Float32,
+    taps_y: Float32,
+    taps_x: Float32,
+    signs_y: Float32,
+    signs_x: Float32,
+    outer_y: Float32,
+    outer_x: Float32,
+    eigenvalues: Float32,
+) -> None:
     """Write the eigenvalues of the structure tensor of each slice into `eigenvalues` (2, z, y, x)."""
     _, n_z, n_y, n_x = eigenvalues.shape
     nothing = np.zeros((src.shape[1], src.shape[2]), np.float32)
@@ -381,8 +454,20 @@ def structure_tensor_2d(src, taps_y, taps_x, signs_y, signs_x, outer_y, outer_x,
             eigenvalues_2x2(tensor[0, y], tensor[1, y], tensor[2, y], eigenvalues[0, z, y], eigenvalues[1, z, y])
 
 
-@njit(**_options)
-def interpolate(src, low_z, high_z, shares_z, low_y, high_y, shares_y, low_x, high_x, shares_x, out):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def interpolate(
+    src: Float32,
+    low_z: Int64,
+    high_z: Int64,
+    shares_z: Float32,
+    low_y: Int64,
+    high_y: Int64,
+    shares_y: Float32,
+    low_x: Int64,
+    high_x: Int64,
+    shares_x: Float32,
+    out: Float32,
+) -> None:
     """Interpolate `src` (k, z', y', x') linearly into `out` (k, z, y, x).
 
     Output plane z lies between the source planes `low_z[z]` and `high_z[z]`, at the share `shares_z[z]` of the way.

@@ -12,14 +12,26 @@ import math
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-_options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+Float32 = NDArray[np.float32]
+
 _SQRT_3 = math.sqrt(3.0)
 _TINY = 1e-300  # keeps 0 / 0 from becoming a NaN; float32 inputs cannot make anything as small
 
 
-@njit(**_options)
-def eigenvalues_3x3(zz, yy, xx, zy, zx, yx, largest, middle, smallest):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def eigenvalues_3x3(
+    zz: Float32,
+    yy: Float32,
+    xx: Float32,
+    zy: Float32,
+    zx: Float32,
+    yx: Float32,
+    largest: Float32,
+    middle: Float32,
+    smallest: Float32,
+) -> None:
     """Write the eigenvalues of the matrices ((zz, zy, zx), (zy, yy, yx), (zx, yx, xx)), float32 rows, sorted."""
     for i in range(largest.size):
         a, b, c = np.float64(zz[i]), np.float64(yy[i]), np.float64(xx[i])
@@ -33,8 +45,8 @@ def eigenvalues_3x3(zz, yy, xx, zy, zx, yx, largest, middle, smallest):
         p = math.sqrt(p2)
         det = a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)
         r = 0.5 * det / (p2 * p + _TINY)
-        r = 1.0 if r > 1.0 else r
-        r = -1.0 if r < -1.0 else r
+        r = np.float64(1.0) if r > 1.0 else r
+        r = np.float64(-1.0) if r < -1.0 else r
         s = abs(r)
         poly = 0.0308918810 + s * (-0.0170881256 + s * (0.0066700901 - s * 0.0012624911))
         poly = 1.5707963050 + s * (-0.2145988016 + s * (0.0889789874 + s * (-0.0501743046 + s * poly)))
@@ -50,8 +62,8 @@ def eigenvalues_3x3(zz, yy, xx, zy, zx, yx, largest, middle, smallest):
         smallest[i] = third
 
 
-@njit(**_options)
-def eigenvalues_2x2(yy, xx, yx, largest, smallest):
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def eigenvalues_2x2(yy: Float32, xx: Float32, yx: Float32, largest: Float32, smallest: Float32) -> None:
     """Write the eigenvalues of the matrices ((yy, yx), (yx, xx)), float32 rows, sorted."""
     for i in range(largest.size):
         a, b, d = np.float64(yy[i]), np.float64(xx[i]), np.float64(yx[i])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-_options = {"cache": True, "nogil": True, "error_model": "numpy"}
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
 
-@njit(**_options)
-def number_locally(labels, lookup, local):
+@njit(cache=True, nogil=True, error_model="numpy")
+def number_locally(labels: NDArray[np.uint32], lookup: Int32, local: Int32) -> tuple[Int64, Int64]:
     """Give the supervoxels of a block local numbers 1, 2, ... in the order of their first voxels.
 
     Parameters
@@ -53,15 +57,16 @@ def number_locally(labels, lookup, local):
     return ids[:n].copy(), counts[:n].copy()
 
 
-@njit(**_options)
-def _add_run_5(responses, k, row, start, stop, sums, squares):
-    r0, r1, r2 = responses[k, row], responses[k + 1, row], responses[k + 2, row]
-    r3, r4 = responses[k + 3, row], responses[k + 4, row]
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_run_5(
+    flat: Float32, stride: int, first: int, stop: int, sums: Float64, squares: Float64, row: int, k: int
+) -> None:
+    """Add the voxels first..stop of five responses, `stride` apart, to the moments of one supervoxel."""
     s0 = s1 = s2 = s3 = s4 = 0.0
     q0 = q1 = q2 = q3 = q4 = 0.0
-    for x in range(start, stop):
-        v0, v1, v2 = np.float64(r0[x]), np.float64(r1[x]), np.float64(r2[x])
-        v3, v4 = np.float64(r3[x]), np.float64(r4[x])
+    for i in range(first, stop):
+        v0, v1, v2 = np.float64(flat[i]), np.float64(flat[i + stride]), np.float64(flat[i + 2 * stride])
+        v3, v4 = np.float64(flat[i + 3 * stride]), np.float64(flat[i + 4 * stride])
         s0 += v0
         s1 += v1
         s2 += v2
@@ -72,20 +77,20 @@ def _add_run_5(responses, k, row, start, stop, sums, squares):
         q2 += v2 * v2
         q3 += v3 * v3
         q4 += v4 * v4
-    sums[k] += s0
-    sums[k + 1] += s1
-    sums[k + 2] += s2
-    sums[k + 3] += s3
-    sums[k + 4] += s4
-    squares[k] += q0
-    squares[k + 1] += q1
-    squares[k + 2] += q2
-    squares[k + 3] += q3
-    squares[k + 4] += q4
+    sums[row, k] += s0
+    sums[row, k + 1] += s1
+    sums[row, k + 2] += s2
+    sums[row, k + 3] += s3
+    sums[row, k + 4] += s4
+    squares[row, k] += q0
+    squares[row, k + 1] += q1
+    squares[row, k + 2] += q2
+    squares[row, k + 3] += q3
+    squares[row, k + 4] += q4
 
 
-@njit(**_options)
-def add_moments(responses, local, sums, squares):
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_moments(responses: Float32, local: Int32, sums: Float64, squares: Float64) -> None:
     """Add voxels to the sums and the sums of squares of their supervoxels, run by run along x.
 
     Parameters
@@ -99,23 +104,25 @@ def add_moments(responses, local, sums, squares):
         digits of the variance.
     """
     n_responses, n_rows, n_x = responses.shape
+    flat, numbers = responses.reshape(-1), local.reshape(-1)
+    stride = n_rows * n_x
     for row in range(n_rows):
-        numbers = local[row]
-        start = 0
-        while start < n_x:
+        start, end = row * n_x, (row + 1) * n_x
+        while start < end:
             number = numbers[start]
             stop = start + 1
-            while stop < n_x and numbers[stop] == number:
+            while stop < end and numbers[stop] == number:
                 stop += 1
             if number != 0:
                 k = 0
                 while k + 5 <= n_responses:  # five responses at a time keep ten sums in registers
-                    _add_run_5(responses, k, row, start, stop, sums[number - 1], squares[number - 1])
+                    first = k * stride + start
+                    _add_run_5(flat, stride, first, k * stride + stop, sums, squares, number - 1, k)
                     k += 5
                 for rest in range(k, n_responses):
                     total, square = 0.0, 0.0
-                    for x in range(start, stop):
-                        value = np.float64(responses[rest, row, x])
+                    for i in range(rest * stride + start, rest * stride + stop):
+                        value = np.float64(flat[i])
                         total += value
                         square += value * value
                     sums[number - 1, rest] += total
