@@ -19,7 +19,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, PlainSerializer, Plai
 
 from voxloop.blocks import Shape3
 from voxloop.errors import InputError, ProjectError
-from voxloop.project.runs import Runs, as_runs, check_runs, count_voxels, expand_runs, nearest_to_centre
+from voxloop.project.runs import Runs, as_runs, check_runs, count_voxels, expand_runs, flat_slice, nearest_to_centre
 from voxloop.specs import Spec
 
 MAX_CLASS_ID = np.iinfo(np.uint16).max
@@ -62,6 +62,11 @@ class Stroke(Spec):
     def centre(self) -> Shape3:
         """The voxel (z, y, x) of the stroke nearest to its centre of mass."""
         return nearest_to_centre(self.runs)
+
+    @cached_property
+    def flat_slice(self) -> tuple[int, int] | None:
+        """The slice that the stroke lies in, as axis and index, or None if it is thicker."""
+        return flat_slice(self.runs)
 
     @cached_property
     def n_voxels(self) -> int:
@@ -244,18 +249,19 @@ class Annotations:
     @property
     def strokes(self) -> tuple[StrokeRow, ...]:
         """The strokes in order, without those undone, cleared, or of a removed class."""
-        targets = self._table.look_up()
-        rows: list[StrokeRow] = []
-        for step in self._done:
-            for edit in step.edits:
-                if isinstance(edit, Cleared):
-                    rows = [row for row in rows if edit.image not in (None, row.image)]
-                elif isinstance(edit, Stroke):
-                    class_id = int(targets[edit.class_id])
-                    if class_id or edit.class_id == ERASER:
-                        where = (edit.image, edit.centre)
-                        rows.append(StrokeRow(step.seq, step.time, *where, class_id, edit.n_voxels, edit.source))
-        return tuple(rows)
+        return tuple(
+            StrokeRow(step.seq, step.time, stroke.image, stroke.centre, class_id, stroke.n_voxels, stroke.source)
+            for step, stroke, class_id in self._live_strokes()
+        )
+
+    def labelled_slices(self, image: int) -> set[tuple[int, int]]:
+        """Return the slices of an image that somebody drew in: axis (0, 1, 2 for z, y, x) and index.
+
+        A stroke that lies in slices along several axes counts for the first of them; erasing does not count.
+        """
+        self._check_image(image)
+        drawn = (stroke for _, stroke, class_id in self._live_strokes() if stroke.image == image and class_id != ERASER)
+        return {place for stroke in drawn if (place := stroke.flat_slice) is not None}
 
     def labelled_voxels(self, image: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
         """Return the labelled voxels of an image.
@@ -334,6 +340,18 @@ class Annotations:
             self._check_place(edit)
             table = table.after(edit)
         return table
+
+    def _live_strokes(self) -> list[tuple[_Step, Stroke, int]]:
+        """Return the strokes that are not undone, cleared or of a removed class, each with the class it counts for."""
+        targets = self._table.look_up()
+        live: list[tuple[_Step, Stroke, int]] = []
+        for step in self._done:
+            for edit in step.edits:
+                if isinstance(edit, Cleared):
+                    live = [row for row in live if edit.image not in (None, row[1].image)]
+                elif isinstance(edit, Stroke) and (targets[edit.class_id] or edit.class_id == ERASER):
+                    live.append((step, edit, int(targets[edit.class_id])))
+        return live
 
     def _check_place(self, edit: Edit) -> None:
         """Raise `InputError` unless the image that `edit` names exists and its runs lie inside."""

@@ -88,6 +88,13 @@ class ArrayCache:
             for name in self._folder.iterdir():
                 remove_leftovers(name)
 
+    def digest_of(self, name: str) -> str | None:
+        """Return the digest of the entry that is there under a name, or None; the entry itself is not looked at."""
+        _check("name", name, _NAME)
+        folder = self._folder / name
+        there = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        return next((digest for digest in there if _DIGEST.fullmatch(digest)), None)
+
     def get(self, name: str, digest: str) -> Entry | None:
         """Return an entry with its arrays as read-only memory maps, or None if it has to be computed.
 

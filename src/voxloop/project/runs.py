@@ -152,6 +152,13 @@ def nearest_to_centre(runs: Runs) -> Shape3:
     return z, y, x
 
 
+def flat_slice(runs: Runs) -> tuple[int, int] | None:
+    """Return the slice that `runs` lie in, as its axis (0, 1, 2 for z, y, x) and index, or None if they are thicker."""
+    first, last = runs[:, :3].min(axis=0), (runs[:, [0, 1, 3]] - [0, 0, 1]).max(axis=0)
+    flat = np.flatnonzero(first == last)
+    return (int(flat[0]), int(first[flat[0]])) if flat.size else None
+
+
 def _lengths(runs: Runs) -> NDArray[np.int64]:
     return runs[:, 3] - runs[:, 2]
 
