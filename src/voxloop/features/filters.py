@@ -163,16 +163,20 @@ class LatticeResponses:
         """Return the responses on a box of voxels, interpolated linearly if the lattice is coarser than the voxels."""
         if self.steps == (1, 1, 1):
             return np.ascontiguousarray(self.values[(slice(None), *box.slices_in(self.lattice))])
-        tables = []
-        for axis, step in enumerate(self.steps):
-            position = np.arange(box.start[axis], box.stop[axis])
-            # An axis with step 1 has no point after its last voxel; the share of that point is 0, so any will do.
-            last = self.values.shape[axis + 1] - 1
-            before = position // step - self.lattice.start[axis]
-            tables += [before, np.minimum(before + 1, last), ((position % step) / step).astype(np.float32)]
+        low_z, high_z, share_z = self._neighbours(0, box)
+        low_y, high_y, share_y = self._neighbours(1, box)
+        low_x, high_x, share_x = self._neighbours(2, box)
         out = np.empty((len(self.values), *box.shape), np.float32)
-        convolve.interpolate(self.values, *tables, out)
+        convolve.interpolate(self.values, low_z, high_z, share_z, low_y, high_y, share_y, low_x, high_x, share_x, out)
         return out
+
+    def _neighbours(self, axis: int, box: Box) -> tuple[Table, Table, Field]:
+        """Return the lattice points before and after each voxel of an axis, and the share of the second one."""
+        position, step = np.arange(box.start[axis], box.stop[axis]), self.steps[axis]
+        before = position // step - self.lattice.start[axis]
+        # An axis with step 1 has no point after its last voxel; the share of that point is 0, so any will do.
+        after = np.minimum(before + 1, self.values.shape[axis + 1] - 1)
+        return before, after, ((position % step) / step).astype(np.float32)
 
 
 def respond(voxels: NDArray[np.generic], scale: Scale, block: Block, shape: Sequence[int]) -> LatticeResponses:
@@ -264,13 +268,17 @@ def _fill_structure_tensor(
     presmoothed: Field, scale: Scale, lattice: Box, shape: Sequence[int], eigenvalues: Field
 ) -> None:
     extended = _extend(lattice, scale.outer_margin)
-    signs = [_mirror_signs(np.arange(extended.start[a], extended.stop[a]) * scale.steps[a], shape[a]) for a in range(3)]
-    taps = [axis.tensor for axis in scale.axes]
-    outer = [_pad(axis.outer) for axis in scale.axes]
+    signs_z, signs_y, signs_x = (
+        _mirror_signs(np.arange(extended.start[a], extended.stop[a]) * scale.steps[a], shape[a]) for a in range(3)
+    )
+    taps_z, taps_y, taps_x = (axis.tensor for axis in scale.axes)
+    outer_z, outer_y, outer_x = (_pad(axis.outer) for axis in scale.axes)
     if scale.planar:
-        convolve.structure_tensor_2d(presmoothed, *taps[1:], *signs[1:], *outer[1:], eigenvalues)
+        convolve.structure_tensor_2d(presmoothed, taps_y, taps_x, signs_y, signs_x, outer_y, outer_x, eigenvalues)
     else:
-        convolve.structure_tensor_3d(presmoothed, *taps, *signs, *outer, eigenvalues)
+        convolve.structure_tensor_3d(
+            presmoothed, taps_z, taps_y, taps_x, signs_z, signs_y, signs_x, outer_z, outer_y, outer_x, eigenvalues
+        )
 
 
 def _as_float32(voxels: NDArray[np.generic]) -> Field:
