@@ -49,7 +49,7 @@ def work(folder, first):
         runs = np.concatenate([0 * rows, rows, 0 * rows, 0 * rows + 1 + seq % 50], axis=1)
         log.append(Stroke(image=0, class_id=1, runs=runs))
         acknowledge("event", seq)
-        arrays = {"a": np.full(5000, number), "b": np.full((3, 7), number)}
+        arrays = {"a": np.full(50_000, number), "b": np.full((3, 7), number)}
         cache.put("table", f"{number:08x}", arrays, meta={"n": number})
         acknowledge("cache", number)
         write_document(folder / "project.json", {"schema_version": 1, "number": number, "padding": "x" * 20_000})
@@ -122,7 +122,7 @@ def check_cache(folder: Path, acknowledged: int, next_number: int) -> int:
         entry = cache.get("table", f"{number:08x}")
         assert entry is not None
         assert entry.meta == {"n": number}
-        assert np.array_equal(entry.arrays["a"], np.full(5000, number))
+        assert np.array_equal(entry.arrays["a"], np.full(50_000, number))
         assert np.array_equal(entry.arrays["b"], np.full((3, 7), number))
     return max(found, default=0)
 
@@ -160,10 +160,12 @@ def kill_again_and_again(tmp_path: Path, *, times: int, seed: int) -> None:
     assert last["cache"] > 0
 
 
-def test_killed_forty_times(tmp_path: Path) -> None:
+def test_killed_forty_times(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kill_again_and_again(tmp_path, times=40, seed=0)
+    assert caplog.records == []  # no entry was there and damaged
 
 
 @pytest.mark.slow
-def test_killed_three_hundred_times(tmp_path: Path) -> None:
+def test_killed_three_hundred_times(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kill_again_and_again(tmp_path, times=300, seed=1)
+    assert caplog.records == []
