@@ -25,13 +25,21 @@ def check_shape(name: str, array: ArrayLike, shape: Sequence[int], of: str) -> N
         raise InputError(f"{name} has shape {tuple(array.shape)} but the {of} has shape {tuple(shape)}")
 
 
-def check_out(out: Any | None, shape: Shape3, of: str) -> Any:
-    """Return the array that labels are written to: `out` if it fits, or a new one."""
+def check_out(out: Any | None, shape: Shape3, block_shape: Shape3, of: str) -> Any:
+    """Return the array that labels are written to: `out` if it fits, or a new one.
+
+    Blocks are written at the same time, so that no two of them may share a chunk (or shard) of a chunked array.
+    """
     if out is None:
         return np.zeros(shape, np.uint32)
     check_shape("out", out, shape, of)
     if np.dtype(out.dtype) != np.uint32:
         raise InputError(f"out has dtype {out.dtype}; expected uint32")
+    chunks = getattr(out, "shards", None) or getattr(out, "chunks", None) or (1, 1, 1)
+    if any(b % c and b < n for b, c, n in zip(block_shape, chunks, shape, strict=True)):
+        raise InputError(
+            f"out is stored in pieces of {tuple(chunks)}; block_shape must be a multiple, not {block_shape}"
+        )
     return out
 
 

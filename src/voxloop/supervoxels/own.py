@@ -62,7 +62,7 @@ def from_labels(
     shape = volume.shape
     if mask is not None:
         check_shape("mask", mask, shape, "label volume")
-    numbered = check_out(out, shape, "label volume")
+    numbered = check_out(out, shape, block_shape, "label volume")
     work = Work(executor, progress)
 
     def cut(block: Block) -> BlockFragments:

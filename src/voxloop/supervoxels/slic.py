@@ -100,7 +100,7 @@ def slic(
         What runs the blocks (default: a thread a processor), and who is told.
     out
         Array-like uint32 (z, y, x) that the labels are written to, a block at a time, such as a Zarr array; by default
-        a new array. Its content is undefined if the call raises.
+        a new array. Its chunks must not straddle blocks. Its content is undefined if the call raises.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def slic(
     """
     if mask is not None:
         check_shape("mask", mask, volume.shape, "volume")
-    labels = check_out(out, volume.shape, "volume")
+    labels = check_out(out, volume.shape, block_shape, "volume")
     work = Work(executor, progress)
     scaling = fit_scaling(volume, mask=mask, sigma=spec.sigma)
     tiles = _scaled_tiles(volume, mask, scaling, labels, partition(volume.shape, block_shape, scaling.halo), work)

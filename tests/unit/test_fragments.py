@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from voxloop.blocks import Box
+from voxloop.kernels import contingency as contingency_kernel
+from voxloop.kernels import fragments as kernel
+from voxloop.kernels import pieces as pieces_kernel
+from voxloop.supervoxels.connectivity import Pieces, absorb_small, cut_block, gather
+
+ISOTROPIC = (1.0, 1.0, 1.0)
+NO_IMAGE = np.empty((0, 1, 1, 1), np.int16)
+
+
+def cut(labels: np.ndarray, image: np.ndarray | None = None, *, jitted: bool = True, start=(0, 0, 0), shape=None):
+    labels = np.asarray(labels, np.int32)
+    image = np.empty((0, *labels.shape), np.int16) if image is None else image
+    fragments = kernel.fragments if jitted else kernel.fragments.py_func
+    return fragments(labels, image, np.array(start), np.array(shape or labels.shape), -2)
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_fragments_by_hand(jitted: bool) -> None:
+    labels = np.array([[[5, 5, -2, 5], [7, 5, -1, 5]], [[7, 7, -1, 5], [7, 5, -2, -2]]])
+    image = np.arange(16, dtype=np.int16).reshape(1, 2, 2, 4)
+    numbered, values, first, sums, pairs, faces = cut(
+        labels, image, jitted=jitted, start=(10, 20, 30), shape=(40, 50, 60)
+    )
+    np.testing.assert_array_equal(numbered, [[[1, 1, 0, 2], [3, 1, 4, 2]], [[3, 3, 5, 2], [3, 1, 0, 0]]])
+    np.testing.assert_array_equal(values, [5, 5, 7, -1, -1])
+    flat = np.ravel_multi_index(([10, 10, 10, 10, 11], [20, 20, 21, 21, 20], [30, 33, 30, 32, 32]), (40, 50, 60))
+    np.testing.assert_array_equal(first, flat)
+    for k in range(5):
+        mine = np.argwhere(numbered == k + 1)
+        expected = [len(mine), *(mine + np.array([10, 20, 30])).sum(axis=0), image[0][numbered == k + 1].sum()]
+        np.testing.assert_array_equal(sums[k], expected)
+    found = {tuple(p): tuple(f) for p, f in zip(pairs.tolist(), faces.tolist(), strict=True)}
+    assert found == {(0, 2): (2, 2, 2), (0, 3): (0, 0, 1), (1, 3): (0, 0, 1), (1, 4): (0, 0, 1), (2, 4): (0, 0, 1)}
+
+
+def test_every_voxel_a_fragment_makes_the_hash_table_grow() -> None:
+    labels = np.arange(7 * 8 * 900).reshape(7, 8, 900)  # 3 contacts a voxel
+    numbered, _, _, _, pairs, faces = cut(labels)
+    np.testing.assert_array_equal(numbered, labels + 1)
+    assert len(pairs) == 6 * 8 * 900 + 7 * 7 * 900 + 7 * 8 * 899
+    np.testing.assert_array_equal(faces.sum(axis=0), [6 * 8 * 900, 7 * 7 * 900, 7 * 8 * 899])
+    assert (faces.sum(axis=1) == 1).all()
+
+
+def test_hash_table_keeps_keys_that_collide() -> None:
+    keys, counts = np.full(8, -1, np.int64), np.zeros((8, 1), np.int64)
+    for key in (3, 3 + 2147483647, 3 + 2 * 2147483647):  # equal before scattering
+        slot = kernel.hash_slot.py_func(keys, key)
+        assert keys[slot] == -1
+        keys[slot], counts[slot] = key, key % 1000
+    more_keys, more_counts = kernel.grown.py_func(keys, counts)
+    assert len(more_keys) == 16
+    for key in (3, 3 + 2147483647, 3 + 2 * 2147483647):
+        slot = kernel.hash_slot(more_keys, key)
+        assert (more_keys[slot], more_counts[slot, 0]) == (key, key % 1000)
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_join_numbers_groups_by_their_lowest_members(jitted: bool) -> None:
+    join = pieces_kernel.join if jitted else pieces_kernel.join.py_func
+    group, n = join(7, np.array([[6, 2], [4, 1], [2, 4]]))
+    np.testing.assert_array_equal(group, [0, 1, 1, 2, 1, 3, 1])
+    assert n == 4
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_sums_over_groups(jitted: bool) -> None:
+    add_rows = pieces_kernel.add_rows if jitted else pieces_kernel.add_rows.py_func
+    big = 2**60
+    np.testing.assert_array_equal(
+        add_rows(np.array([1, 0, 1]), np.array([[big, 1], [2, 3], [1, 4]]), 2), [[2, 3], [big + 1, 5]]
+    )
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_contacts_are_summed_and_sorted(jitted: bool) -> None:
+    sum_contacts = pieces_kernel.sum_contacts if jitted else pieces_kernel.sum_contacts.py_func
+    pairs = np.array([[3, 1], [0, 2], [1, 3], [2, 2], [1, 2], [3, 1]])
+    unique, total = sum_contacts(pairs, np.arange(18).reshape(6, 3), 4)
+    np.testing.assert_array_equal(unique, [[0, 2], [1, 2], [1, 3]])
+    np.testing.assert_array_equal(total, [[3, 4, 5], [12, 13, 14], [21, 24, 27]])
+    nothing, none = sum_contacts(np.array([[1, 1]]), np.ones((1, 3), np.int64), 2)
+    assert nothing.shape == (0, 2)
+    assert none.shape == (0, 3)
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+@pytest.mark.parametrize("order", [1, -1])
+def test_choice_of_a_neighbour(jitted: bool, order: int) -> None:
+    choose = pieces_kernel.choose_neighbours if jitted else pieces_kernel.choose_neighbours.py_func
+    colours = np.array([[0.0], [5.0], [3.0], [3.0], [9.0]])
+
+    def chosen(areas: dict[tuple[int, int], float]) -> int:
+        pairs, area = np.array(list(areas))[::order], np.array(list(areas.values()))[::order]
+        result = choose(np.ascontiguousarray(pairs), area, colours, np.arange(5) == 0)
+        np.testing.assert_array_equal(result[1:], [1, 2, 3, 4])
+        return int(result[0])
+
+    assert chosen({(0, 1): 1.0, (0, 4): 2.0}) == 4  # the largest contact
+    assert chosen({(0, 1): 2.0, (0, 2): 2.0, (0, 4): 2.0}) == 2  # the closest intensity
+    assert chosen({(0, 2): 2.0, (0, 3): 2.0}) == 2  # the lower id
+    assert chosen({(1, 2): 2.0}) == 0  # no neighbour
+
+
+def pieces_of(labels: np.ndarray) -> Pieces:
+    out = np.zeros(labels.shape, np.uint32)
+    image = np.zeros((1, *labels.shape), np.int16)
+    block = cut_block(labels.astype(np.int32), image, Box.of_shape(labels.shape), labels.shape, out, outside=-2)
+    return gather([block], join_by="contact")[0]
+
+
+def test_small_pieces_join_in_rounds_until_none_is_left() -> None:
+    row = np.repeat(np.arange(9), [2, 1, 1, 1, 1, 9, 1, 2, 2])[np.newaxis, np.newaxis]
+    left, group = absorb_small(pieces_of(row), min_size=5, relative_spacing=ISOTROPIC)
+    assert left.sums[:, 0].min() >= 5
+    assert left.sums[:, 0].sum() == row.size
+    assert (np.diff(group) >= 0).all()  # along a line pieces stay in order
+
+
+def test_a_piece_without_neighbours_stays_and_zero_keeps_all() -> None:
+    row = np.array([[[1, -2, 2, 2, 2, 2, 3]]])
+    left, group = absorb_small(pieces_of(row), min_size=3, relative_spacing=ISOTROPIC)
+    np.testing.assert_array_equal(group, [0, 1, 1])
+    np.testing.assert_array_equal(left.sums[:, 0], [1, 5])
+    assert len(absorb_small(pieces_of(row), min_size=0, relative_spacing=ISOTROPIC)[0].sums) == 3
+
+
+@pytest.mark.parametrize(("spacing", "joins"), [(ISOTROPIC, "left and right"), ((1.0, 1.0, 9.0), "below")])
+def test_contact_counts_by_physical_area(spacing: tuple[float, float, float], joins: str) -> None:
+    labels = np.array([[[0, 1, 0]], [[2, 2, 2]]])  # two faces of y * z at the sides, one of x * y below
+    _, group = absorb_small(pieces_of(labels), min_size=1.5, relative_spacing=spacing)
+    assert (group[1] == group[3]) == (joins == "below")
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_contingency_by_hand(jitted: bool) -> None:
+    count = contingency_kernel.contingency if jitted else contingency_kernel.contingency.py_func
+    a = np.array([[[2**32 - 1, 1, 1, -1], [1, 1, 2**32 - 1, 2]]])
+    b = np.array([[[2**31 - 1, 0, 0, 0], [0, 4, 2**31 - 1, -1]]])
+    keys, counts = count(a, b)
+    found = dict(zip(keys.tolist(), counts.tolist(), strict=True))
+    assert found == {(2**32 - 1 << 31) + 2**31 - 1: 2, (1 << 31): 3, (1 << 31) + 4: 1}

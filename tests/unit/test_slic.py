@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+import zarr
+
+from voxloop.blocks import SerialExecutor
+from voxloop.errors import Cancelled, InputError
+from voxloop.kernels import simd
+from voxloop.kernels import slic as kernel
+from voxloop.specs import SlicSpec
+from voxloop.supervoxels import SlicReport, Supervoxels, slic
+from voxloop.supervoxels.grid import seed_grid
+from voxloop.supervoxels.intensity import LEVELS, fit_scaling
+from voxloop.volume import Volume
+
+ISOTROPIC = (1.0, 1.0, 1.0)
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def nearest_by_hand(image, inside, start, centers, colours, reach, weights):
+    """Return the labels of `kernel.assign`, a voxel and a cluster at a time."""
+    labels = np.empty(image.shape[1:], np.int32)
+    for voxel in np.ndindex(labels.shape):
+        best, labels[voxel] = np.float32(np.inf), kernel.UNREACHED
+        if inside.size and not inside[voxel]:
+            labels[voxel] = kernel.OUTSIDE
+            continue
+        for k, center in enumerate(centers):
+            dz, dy, dx = np.array(voxel) + start - center
+            if (np.abs([dz, dy, dx]) > reach).any():
+                continue
+            across = np.float32(weights[0] * dz * dz + weights[1] * dy * dy)
+            d = np.float32(weights[2] * dx * dx) + across
+            for c, colour in enumerate(colours[k]):
+                d += (np.float32(image[(c, *voxel)]) - colour) ** 2
+            if d < best:
+                best, labels[voxel] = d, k
+    return labels
+
+
+@pytest.mark.parametrize(("n_channels", "masked", "reach_x"), [(1, False, 3.0), (2, True, 3.0), (1, True, 20.0)])
+@pytest.mark.parametrize("jitted", [True, False])
+def test_assign_is_the_nearest_cluster_by_hand(n_channels: int, masked: bool, reach_x: float, jitted: bool) -> None:
+    rng = np.random.default_rng(7)
+    shape, start = (3, 4, 9), np.array([5, 0, 11])
+    image = rng.integers(-900, 900, (n_channels, *shape)).astype(np.int16)
+    inside = rng.random(shape) < 0.7 if masked else np.empty((0, 0, 0), bool)
+    centers = rng.uniform(start - 2, start + np.array(shape) + 2, (6, 3))
+    centers[4] = centers[1]  # an exact tie, which goes to the lower id
+    colours = rng.normal(0, 900, (6, n_channels)).astype(np.float32)
+    colours[4] = colours[1]
+    reach, weights = np.array([2.0, 3.5, reach_x]), np.array([40.0, 30.0, 20.0]) ** 2
+    labels = np.empty(shape, np.int32)
+    sums = np.zeros((8, 4 + n_channels), np.int64)
+    assign = kernel.assign if jitted else kernel.assign.py_func
+    assign(image, inside, start, centers, colours, reach, weights, labels, sums)
+
+    expected = nearest_by_hand(image, inside, start, centers, colours, reach, weights)
+    np.testing.assert_array_equal(labels, expected)
+    assert kernel.UNREACHED in expected or reach_x == 20
+    for k in range(6):
+        mine = expected == k
+        position = np.argwhere(mine).sum(axis=0) + mine.sum() * start
+        np.testing.assert_array_equal(sums[k + 2], [mine.sum(), *position, *image[:, mine].sum(axis=1, dtype=int)])
+
+
+def test_lanes_are_what_kernels_pad_to() -> None:
+    assert simd.LANES == kernel.LANES
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_clusters_in_reach_by_hand(jitted: bool) -> None:
+    rng = np.random.default_rng(3)
+    shape, block = np.array([20, 9, 13]), np.array([8, 4, 5])
+    centers, reach = rng.uniform(0, shape - 1, (30, 3)), np.array([2.5, 1.0, 4.0])
+    grid = -(-shape // block)
+    find = kernel.clusters_in_reach if jitted else kernel.clusters_in_reach.py_func
+    offsets, ids = find(centers, reach, block, grid)
+    for i, corner in enumerate(product(*(range(n) for n in grid))):
+        low = np.array(corner) * block
+        high = np.minimum(low + block, shape) - 1
+        expected = np.flatnonzero(((centers + reach >= low) & (centers - reach <= high)).all(axis=1))
+        # A cluster may reach into the gap between two voxels of neighbouring blocks: listing it costs time only.
+        listed = ids[offsets[i] : offsets[i + 1]]
+        assert set(expected) <= set(listed)
+        assert (np.diff(listed) > 0).all()
+        assert len(listed) <= len(expected) + 6
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_cells_by_hand(jitted: bool) -> None:
+    rng = np.random.default_rng(2)
+    image, inside = rng.integers(-9, 9, (2, 3, 4, 5)).astype(np.int16), rng.random((3, 4, 5)) < 0.5
+    z, y, x = np.array([0, 0, 1]), np.array([0, 1, 1, 1]), np.array([0, 0, 1, 2, 2])
+    sums = np.zeros((2, 2, 3, 6), np.int64)
+    add_up = kernel.add_up_cells if jitted else kernel.add_up_cells.py_func
+    add_up(image, inside, np.array([10, 20, 30]), z, y, x, sums)
+    expected = np.zeros_like(sums)
+    for i, j, k in np.argwhere(inside):
+        expected[z[i], y[j], x[k]] += [1, i + 10, j + 20, k + 30, *image[:, i, j, k]]
+    np.testing.assert_array_equal(sums, expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n", "spacing", "cells"),
+    [
+        ((40, 40, 40), 64, ISOTROPIC, (4, 4, 4)),
+        ((1, 60, 60), 36, ISOTROPIC, (1, 6, 6)),
+        ((3, 60, 60), 36, ISOTROPIC, (1, 6, 6)),  # thinner than S: one cell, the others share
+        ((10, 100, 100), 1000, (10.0, 1.0, 1.0), (10, 10, 10)),
+        ((4, 100, 100), 1600, (50.0, 1.0, 1.0), (4, 20, 20)),  # voxels longer than S: a cell a voxel
+        ((5, 6, 7), 1, ISOTROPIC, (1, 1, 1)),
+        ((5, 6, 7), 210, ISOTROPIC, (5, 6, 7)),
+        ((1, 1, 30), 10, ISOTROPIC, (1, 1, 10)),
+    ],
+)
+def test_seed_grid(shape: tuple[int, int, int], n: int, spacing: tuple[float, float, float], cells: object) -> None:
+    grid = seed_grid(shape, n, spacing)
+    assert grid.cells == cells
+    for axis in range(3):
+        cell = shape[axis] / grid.cells[axis]
+        assert grid.reach[axis] > cell / 2 - 0.5  # from the centre to the last voxel of its own cell
+        assert grid.cells[axis] > 1 or grid.reach[axis] >= shape[axis] - 1
+
+
+def test_scaling_ignores_a_few_bright_voxels() -> None:
+    voxels = noise(20, 20, 20) * 5 + 100
+    voxels[0, 0, :5] = 1e6
+    scaling = fit_scaling(Volume(voxels), mask=None, sigma=1)
+    assert scaling.mean[0] == pytest.approx(100, abs=0.5)
+    assert scaling.std[0] == pytest.approx(5, rel=0.1)
+    assert scaling.halo == (4, 4, 4)
+
+
+def test_scaling_of_a_sparse_image_and_of_a_constant_one() -> None:
+    voxels = np.zeros((30, 30, 30), np.uint8)
+    assert fit_scaling(Volume(voxels), mask=None, sigma=0).std[0] == 0
+    voxels[4, 4, 4] = 200
+    assert fit_scaling(Volume(voxels), mask=None, sigma=0).std[0] == voxels.std()
+    assert LEVELS * 32 < 2**15
+
+
+def test_the_regular_grid_comes_back_for_a_constant_volume() -> None:
+    found = slic(Volume(np.full((12, 12, 12), 7, np.uint8)), SlicSpec(n_segments=27))
+    blocks = np.arange(12) // 4
+    np.testing.assert_array_equal(found.labels, 1 + blocks[:, None, None] * 9 + blocks[:, None] * 3 + blocks)
+    np.testing.assert_array_equal(found.sizes, np.full(27, 64))
+    np.testing.assert_array_equal(found.centers[1], [1.5, 1.5, 5.5])
+    assert len(found.graph.edges) == 54
+    assert (found.graph.area == 16).all()
+    assert found.report == SlicReport(27, 27, 2, True)
+    assert found.report.message == ""
+
+
+def test_two_halves_are_told_apart() -> None:
+    voxels = np.zeros((10, 20, 24), np.float32)
+    voxels[:, :, 11:] = 1  # not where the grid cuts
+    found = slic(Volume(voxels), SlicSpec(n_segments=8, sigma=0, compactness=0.05))
+    left, right = np.unique(found.labels[:, :, :11]), np.unique(found.labels[:, :, 11:])
+    assert not set(left) & set(right)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (1, 9, 1), (9, 1, 1), (1, 30, 40), (2, 30, 3)])
+def test_thin_shapes(shape: tuple[int, int, int]) -> None:
+    found = slic(Volume(noise(*shape)), SlicSpec(size=8))
+    assert found.sizes.sum() == np.prod(shape)
+    np.testing.assert_array_equal(np.unique(found.labels), np.arange(1, found.n + 1))
+
+
+def test_one_segment() -> None:
+    found = slic(Volume(noise(6, 7, 8)), SlicSpec(n_segments=1))
+    assert (np.asarray(found.labels) == 1).all()
+    assert found.graph.edges.shape == (0, 2)
+    np.testing.assert_allclose(found.centers, [[2.5, 3, 3.5]])
+
+
+def test_mask_limits_everything_and_an_island_stays() -> None:
+    mask = np.zeros((12, 12, 12), np.uint8)
+    mask[2:9, 2:9, 2:9] = 255
+    mask[11, 11, 11] = 1
+    voxels = noise(12, 12, 12)
+    voxels[0] = np.nan  # outside: does not matter
+    found = slic(Volume(voxels), SlicSpec(size=40), mask=mask)
+    np.testing.assert_array_equal(np.asarray(found.labels) > 0, mask > 0)
+    assert found.labels[11, 11, 11] == found.n
+    assert found.sizes[-1] == 1
+    assert (found.sizes[:-1] >= 10).all()
+
+
+def test_voxels_out_of_reach_are_pieces_of_their_own() -> None:
+    mask = np.zeros((3, 3, 60), bool)
+    mask[:, :, :30] = mask[1, 1, 55:58] = True
+    found = slic(Volume(np.zeros(mask.shape)), SlicSpec(size=27, sigma=0), mask=mask)
+    assert len(np.unique(found.labels[1, 1, 55:58])) == 1
+    assert found.sizes[found.labels[1, 1, 56] - 1] == 3
+
+
+def test_small_pieces_are_gone() -> None:
+    found = slic(Volume(noise(24, 24, 24)), SlicSpec(size=100, compactness=0.01, sigma=0, min_size_factor=0.5))
+    assert found.sizes.min() >= 48
+
+
+def test_out_is_written_by_block(tmp_path) -> None:
+    volume, spec = Volume(noise(20, 18, 16)), SlicSpec(size=60)
+    out = zarr.create_array(tmp_path / "out.zarr", shape=volume.shape, chunks=(8, 8, 8), dtype=np.uint32)
+    found = slic(volume, spec, out=out, block_shape=(8, 8, 8))
+    assert found.labels is out
+    np.testing.assert_array_equal(out[:], slic(volume, spec).labels)
+    with pytest.raises(InputError, match=r"stored in pieces of \(8, 8, 8\); block_shape must be a multiple"):
+        slic(volume, spec, out=out, block_shape=(8, 8, 12))
+
+
+def test_iterations_end_when_centres_stand_still() -> None:
+    smooth = np.add.outer(np.arange(16.0), np.zeros((16, 16)))
+    report = slic(Volume(smooth), SlicSpec(size=64, compactness=10, max_num_iter=50)).report
+    assert report.converged
+    assert report.iterations < 50
+    assert slic(Volume(noise(9, 9, 9)), SlicSpec(size=64, compactness=0.1, max_num_iter=1)).report.iterations == 1
+
+
+@pytest.mark.parametrize(("asked", "got", "says"), [(100, 131, "raise compactness"), (100, 69, "lower compactness")])
+def test_report_says_when_the_number_is_off(asked: int, got: int, says: str) -> None:
+    message = SlicReport(asked, got, 10, False).message
+    assert says in message
+    assert str(got) in message
+    assert SlicReport(100, 130, 10, False).message == SlicReport(100, 70, 10, False).message == ""
+
+
+def test_tables_survive_the_way_to_disk() -> None:
+    found = slic(Volume(noise(9, 9, 9)), SlicSpec(size=30))
+    tables, meta = found.to_arrays()
+    again = Supervoxels.from_arrays(tables | {"labels": found.labels}, meta)
+    assert again.report == found.report
+    assert again.n == found.n
+    np.testing.assert_array_equal(again.graph.matrix().toarray(), found.graph.matrix().toarray())
+    np.testing.assert_array_equal(again.centers, found.centers)
+
+
+def test_cancelling_from_progress_raises() -> None:
+    stages = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        stages.append(stage)
+        if stage == "iteration 2":
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        slic(Volume(noise(9, 9, 9)), SlicSpec(size=30), progress=stop, executor=SerialExecutor())
+    assert list(dict.fromkeys(stages)) == ["scaling", "seeding", "iteration 1", "iteration 2"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "arguments", "message"),
+    [
+        ({"n_segments": 1000}, {}, "n_segments is 1000 but there are only 729 voxels"),
+        ({}, {"mask": np.ones((9, 9, 8))}, r"mask has shape \(9, 9, 8\) but the volume has shape \(9, 9, 9\)"),
+        ({}, {"mask": np.zeros((9, 9, 9))}, "mask has no voxel inside"),
+        ({}, {"out": np.zeros((9, 9, 9), np.int32)}, "out has dtype int32; expected uint32"),
+        ({}, {"out": np.zeros((9, 9, 8), np.uint32)}, r"out has shape \(9, 9, 8\)"),
+        ({}, {"block_shape": (0, 4, 4)}, "block_shape must be at least 1"),
+    ],
+)
+def test_bad_input(fields: dict, arguments: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        slic(Volume(noise(9, 9, 9)), SlicSpec(**fields), **arguments)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_voxels_have_to_be_finite(value: float) -> None:
+    voxels = noise(9, 9, 9)
+    voxels[3, 4, 5] = value
+    with pytest.raises(InputError, match=r"nan or infinite values, at voxel \(z, y, x\) = \(3, 4, 5\)"):
+        slic(Volume(voxels), SlicSpec(size=30))
+    with pytest.raises(InputError, match="inside the mask"):
+        slic(Volume(voxels), SlicSpec(size=30), mask=np.ones(voxels.shape))
