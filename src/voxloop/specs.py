@@ -106,6 +106,7 @@ class FeatureSpec(Spec):
     sigmas: tuple[PositiveFloat, ...] = SIGMAS
     sigmas_2d: tuple[PositiveFloat, ...] = ()
     statistics: tuple[Statistic, ...] = ("mean", "std")
+    context: Annotated[int, Field(ge=0, le=4)] = 2
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -133,6 +134,7 @@ class ClassifierSpec(Spec):
     min_samples_leaf: Annotated[int, Field(ge=1)] = 1
     max_features: Literal["sqrt", "log2", "all"] = "sqrt"
     balanced: bool = True
+    smoothing: Annotated[int, Field(ge=0, le=100)] = 3
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 

@@ -144,6 +144,35 @@ class ChannelView(ArrayView):
         return np.stack(parts, axis=-1)[(..., *keys[3:])]
 
 
+@dataclass(frozen=True)
+class CropView(ArrayView):
+    """A box of an array (z, y, x) or (z, y, x, c)."""
+
+    array: ArrayLike
+    box: Box
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x) of the box, with the channels at the end if there are several."""
+        return (*self.box.shape, *self.array.shape[3:])
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        keys = self._checked_keys(key)
+        keys = (*keys, *(slice(None),) * (3 - len(keys)))
+        cut = [_shifted(k, start, n) for k, start, n in zip(keys[:3], self.box.start, self.box.shape, strict=True)]
+        return np.asarray(self.array[(*cut, *keys[3:])])
+
+
+def _shifted(key: slice | int, start: int, length: int) -> slice | int:
+    """Return a key of an axis of `length` as the key of a longer axis, where the first begins at `start`."""
+    if not isinstance(key, slice):
+        return start + _as_slice(key, length).start
+    first, stop, step = key.indices(length)
+    if step < 1:
+        raise InputError(f"slices must have a step of at least 1, not {step}")
+    return slice(start + first, start + max(first, stop), step)
+
+
 def _as_slice(key: slice | int, length: int) -> slice:
     """Turn an integer index into a slice of length one, so that every axis stays."""
     if isinstance(key, slice):
@@ -280,6 +309,18 @@ class Volume:
         part = part[np.newaxis] if part.ndim == 3 else np.moveaxis(part, 3, 0)
         # A memory map is read-only and a TIFF's may be unaligned: to numba those are types of their own to compile for.
         return np.require(part, requirements=["C", "A", "W"])
+
+    def crop(self, box: Box) -> Self:
+        """Return a part of the volume; nothing is copied.
+
+        Raises
+        ------
+        InputError
+            If the box is empty or reaches beyond the volume.
+        """
+        if box.size == 0 or box.grow((0, 0, 0), self.box) != box:
+            raise InputError(f"box reaches from {box.start} to {box.stop} but the volume has shape {self.shape}")
+        return replace(self, data=CropView(self.data, box))
 
     def with_channels(self, channels: Sequence[int | str]) -> Self:
         """Return the volume with some of its channels, given by index or name, in the order given.

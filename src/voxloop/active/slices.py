@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from voxloop.active.uncertainty import top_uncertain
 from voxloop.errors import InputError
-from voxloop.supervoxels import Extent
+from voxloop.supervoxels.extent import Extent
 from voxloop.volume import Spacing, relative_spacing
 
 AXIS_NAMES = "zyx"
@@ -58,15 +58,15 @@ def suggest_slices(
     """Return the best slices, best first.
 
     A slice's score is the summed uncertainty of the unlabelled supervoxels that it cuts, divided by the voxels that it
-    shows inside the mask. Two suggestions along one axis, and a suggestion and a slice to `avoid`, lie more than a
-    supervoxel's diameter apart.
+    shows inside the mask. Two suggestions along one axis lie more than a supervoxel's diameter apart, a suggestion and
+    a slice to `avoid` more than half of it.
 
     Parameters
     ----------
     scores
         (n,) uncertainty of supervoxel 1..n.
     extent
-        Which slices each supervoxel meets, from `voxloop.supervoxels.measure`.
+        Which slices each supervoxel meets, from `voxloop.supervoxels.extent.extent`.
     centers
         (n, 3) centres of the supervoxels in voxels (z, y, x).
     spacing
@@ -76,7 +76,8 @@ def suggest_slices(
     avoid
         Slices (axis, index) that are labelled already or were skipped.
     axes
-        Axes to look along; by default those with more than one slice, or z for a 2D image.
+        Axes to look along. By default all, but axes whose slices show less than a third of what the largest slice of
+        the volume shows come only when the others are used up: one would paint in a narrow strip. Only z in 2D.
     number
         How many suggestions are wanted; fewer come back when no further slice keeps its distance.
     top_share
@@ -94,27 +95,35 @@ def suggest_slices(
     if done.size >= values.size and np.unique(done).size == values.size:
         raise InputError("every supervoxel is labelled: there is nothing left to suggest")
     values[done - 1] = 0
-    shape = tuple(len(counts) for counts in extent.voxels_per_slice)
-    chosen_axes = [a for a in range(3) if shape[a] > 1] or [0] if axes is None else list(axes)
-    if not chosen_axes or any(a not in (0, 1, 2) for a in chosen_axes):
+    if axes is not None and (not axes or any(a not in (0, 1, 2) for a in axes)):
         raise InputError(f"axes must name some of 0 (z), 1 (y) and 2 (x), not {axes}")
+    tiers = _axes_by_width(extent) if axes is None else [list(axes)]
 
     top = top_uncertain(values, share=top_share, exclude=done)
     distance = _diameters(extent)
-    profiles = {axis: _score_slices(values, extent, axis) for axis in chosen_axes}
+    profiles = {axis: _score_slices(values, extent, axis) for tier in tiers for axis in tier}
     for axis, index in avoid:
         if axis in profiles:
-            _block_neighbourhood(profiles[axis], index, distance[axis])
+            _block_neighbourhood(profiles[axis], index, distance[axis] // 2)
     suggestions: list[SliceSuggestion] = []
-    while len(suggestions) < number:
-        axis = max(chosen_axes, key=lambda a: profiles[a].max())
-        index = int(profiles[axis].argmax())
-        score = float(profiles[axis][index])
-        if score == -np.inf:
-            break
-        suggestions.append(_describe(axis, index, score, values, extent, centers, spacing, top))
-        _block_neighbourhood(profiles[axis], index, distance[axis])
+    for tier in tiers:
+        while len(suggestions) < number:
+            axis = max(tier, key=lambda a: profiles[a].max())
+            index = int(profiles[axis].argmax())
+            score = float(profiles[axis][index])
+            if score == -np.inf:
+                break
+            suggestions.append(_describe(axis, index, score, values, extent, centers, spacing, top))
+            _block_neighbourhood(profiles[axis], index, distance[axis])
     return suggestions
+
+
+def _axes_by_width(extent: Extent) -> list[list[int]]:
+    """Return the axes whose slices show enough to paint in, then the others that have more than one slice."""
+    shown = [int(counts.max()) for counts in extent.voxels_per_slice]
+    wide = [axis for axis in range(3) if 3 * shown[axis] >= max(shown)]
+    narrow = [a for a in range(3) if a not in wide and min(len(c) for c in extent.voxels_per_slice) > 1]
+    return [wide, narrow] if narrow else [wide]
 
 
 def _score_slices(values: NDArray[np.float64], extent: Extent, axis: int) -> NDArray[np.float64]:

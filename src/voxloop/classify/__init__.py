@@ -2,5 +2,6 @@
 
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.labels import SupervoxelLabels, label_supervoxels
+from voxloop.classify.prediction import Prediction, look_up
 
-__all__ = ["Forest", "SupervoxelLabels", "fit_forest", "label_supervoxels"]
+__all__ = ["Forest", "Prediction", "SupervoxelLabels", "fit_forest", "label_supervoxels", "look_up"]

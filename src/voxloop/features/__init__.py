@@ -1,5 +1,6 @@
 """Filter features of voxels, pooled over supervoxels as they are computed."""
 
+from voxloop.features.context import with_context
 from voxloop.features.filters import filter_block, preview_feature, scale_channels
 from voxloop.features.scales import halo
 from voxloop.features.table import FeatureTable, compute_features, compute_scale
@@ -12,4 +13,5 @@ __all__ = [
     "halo",
     "preview_feature",
     "scale_channels",
+    "with_context",
 ]

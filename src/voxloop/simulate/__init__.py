@@ -1,0 +1,1 @@
+"""Simulated annotators: for demos, learning curves and tests."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from voxloop.errors import InputError
+from voxloop.volume import ArrayLike as VolumeLike
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,40 @@ def score_from_confusion(counts: NDArray[np.int64]) -> Score:
     iou = tuple(float(both[c] / (true[c] + predicted[c] - both[c])) for c in classes)
     dice = tuple(float(2 * both[c] / (true[c] + predicted[c])) for c in classes)
     return Score(tuple(classes), iou, dice)
+
+
+class SupervoxelTruth:
+    """The truth of an image by supervoxel: scores a segmentation of supervoxels without a pass over the voxels.
+
+    Parameters
+    ----------
+    labels
+        uint32 (z, y, x) supervoxel of each voxel, 0 outside.
+    truth
+        (z, y, x) class of each voxel, 0 where it is unknown.
+    n
+        Number of supervoxels.
+    """
+
+    def __init__(self, labels: VolumeLike, truth: NDArray[np.integer], n: int) -> None:
+        if tuple(labels.shape) != truth.shape:
+            raise InputError(f"truth has shape {truth.shape} but the supervoxels have shape {tuple(labels.shape)}")
+        self._side = int(truth.max()) + 1
+        self._counts = np.zeros((n + 1, self._side), np.int64)
+        for z in range(truth.shape[0]):
+            pairs = np.asarray(labels[z]).astype(np.int64) * self._side + truth[z]
+            self._counts += np.bincount(pairs.ravel(), minlength=self._counts.size).reshape(self._counts.shape)
+        self._counts[:, 0] = 0
+
+    def score(self, segmentation: NDArray[np.integer]) -> Score:
+        """Return the score when supervoxel i + 1 is of class ``segmentation[i]``."""
+        side = max(self._side, int(segmentation.max()) + 1)
+        confusion = np.zeros((side, side), np.int64)
+        predicted = np.concatenate([[0], segmentation])
+        for class_id in np.unique(predicted):
+            confusion[: self._side, class_id] = self._counts[predicted == class_id].sum(axis=0)
+        return score_from_confusion(confusion)
+
+    def oracle(self) -> Score:
+        """Return the score when every supervoxel takes the class of most of its voxels: nothing on them can pass it."""
+        return self.score(np.maximum(self._counts[1:].argmax(axis=1), 1))

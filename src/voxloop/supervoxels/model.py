@@ -41,6 +41,17 @@ class Adjacency:
         return sparse.coo_array((area, (rows, columns)), shape=(self.n, self.n)).tocsr()
 
 
+    def averaging(self) -> sparse.csr_array:
+        """Return the matrix (n, n) that averages over the neighbours, weighted by contact area; rows sum to 1.
+
+        A supervoxel without neighbours keeps its own value.
+        """
+        areas = self.matrix()
+        total = np.asarray(areas.sum(axis=1)).ravel()
+        alone = sparse.diags_array((total == 0).astype(np.float64))
+        return (sparse.diags_array(1 / np.where(total > 0, total, 1)) @ areas + alone).tocsr()
+
+
 @dataclass(frozen=True)
 class SlicReport:
     """How the supervoxels came about.

@@ -1,0 +1,403 @@
+"""What a project folder holds that cannot be computed again: images, specs, classes and labels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike as ArrayInput
+
+from voxloop.blocks import Executor, Progress, default_executor
+from voxloop.errors import InputError, MissingFileError, ProjectError, StorageError
+from voxloop.project import imports
+from voxloop.project.annotation_log import AnnotationLog
+from voxloop.project.annotations import ERASER, Annotations, ClassAdded, Cleared, Edit, Event, Group, Redo, Stroke, Undo
+from voxloop.project.images import Crop, ImageRecord, ProjectImage, open_image, record_image
+from voxloop.project.record import ProjectRecord, Specs
+from voxloop.project.runs import Runs, runs_from_mask, runs_from_points
+from voxloop.project.storage import ProjectLock, read_document, reason_of, remove_leftovers, write_document
+from voxloop.volume import ArrayLike, Volume
+
+DOCUMENT = "project.json"
+
+# Okabe and Ito's colours, told apart by colour-blind readers too, in the order in which new classes get them.
+PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00", "#999999")
+
+
+class ProjectFolder:
+    """An open project folder: images, specs, classes and labels, each change on the disk when its call returns.
+
+    Made by `create`, opened by `open`; `Project` adds what is computed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        record: ProjectRecord,
+        log: AnnotationLog,
+        lock: ProjectLock | None,
+        *,
+        executor: Executor | None,
+        progress: Progress | None,
+    ) -> None:
+        self.folder = folder
+        self.executor = executor or default_executor()
+        self.progress = progress
+        self._record = record
+        self._log = log
+        self._lock = lock
+        self._opened: dict[int, ProjectImage] = {}
+
+    # Making, opening, closing
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | os.PathLike[str],
+        image: str | os.PathLike[str] | Volume | None = None,
+        *,
+        classes: Sequence[str] = (),
+        executor: Executor | None = None,
+        progress: Progress | None = None,
+        **image_options: Any,
+    ) -> Self:
+        """Make a project in a new folder and open it.
+
+        Parameters
+        ----------
+        folder
+            Where to; must not exist.
+        image
+            The first image, as for `add_image`; more may follow.
+        classes
+            Names of the first classes.
+        executor, progress
+            What runs the blocks (by default a thread a processor), and who is told how far the work is.
+        **image_options
+            Options of `add_image`.
+
+        Raises
+        ------
+        InputError
+            If the folder exists, or the image or a class name cannot be used; no folder is then left behind.
+        StorageError
+            If the folder cannot be written.
+        """
+        folder = Path(folder)
+        if folder.exists():
+            raise InputError(f"{folder} exists; open it, or choose another name for the new project")
+        try:
+            folder.mkdir()
+        except FileNotFoundError:
+            raise MissingFileError(f"{folder} cannot be made: the folder {folder.parent} does not exist") from None
+        except OSError as error:
+            raise StorageError(f"{folder} cannot be made: {reason_of(error)}") from error
+        try:
+            write_document(folder / DOCUMENT, ProjectRecord().to_document())
+            project = cls.open(folder, executor=executor, progress=progress)
+            try:
+                for name in classes:
+                    project.add_class(name)
+                if image is not None:
+                    project.add_image(image, **image_options)
+            except BaseException:
+                project.close()
+                raise
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return project
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        executor: Executor | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Open a project.
+
+        Parameters
+        ----------
+        folder
+            The project folder.
+        read_only
+            Look only: needs no lock, and changes nothing on the disk.
+        executor, progress
+            As for `create`.
+
+        Raises
+        ------
+        MissingFileError
+            If there is no project in the folder.
+        ProjectInUseError
+            If another process has it open; the message says who.
+        ProjectVersionError
+            If a newer voxloop wrote it.
+        ProjectError
+            If it is damaged.
+        """
+        folder = Path(folder)
+        if not is_project(folder):
+            raise MissingFileError(f"{folder} is no voxloop project: it has no {DOCUMENT}")
+        lock = None if read_only else ProjectLock(folder)
+        if lock is not None:
+            lock.acquire()
+        try:
+            if lock is not None:
+                remove_leftovers(folder)
+            record = ProjectRecord.from_document(read_document(folder / DOCUMENT, read_only=read_only))
+            path = folder / "annotations.jsonl"
+            shapes = [image.shape for image in record.images]
+            # A project that was never labelled has no log; looking at it must not make one.
+            log = AnnotationLog.open(path, shapes, read_only=read_only and path.exists())
+            return cls(folder, record, log, lock, executor=executor, progress=progress)
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+
+    def close(self) -> None:
+        """Let go of the folder. Everything is on the disk already."""
+        self._log.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Images and specs
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the project was opened to look at only."""
+        return self._lock is None
+
+    @property
+    def images(self) -> tuple[ImageRecord, ...]:
+        """What the project remembers of its images."""
+        return self._record.images
+
+    @property
+    def specs(self) -> Specs:
+        """What was chosen for each stage."""
+        return self._record.specs
+
+    def add_image(
+        self,
+        image: str | os.PathLike[str] | Volume,
+        *,
+        axes: str | None = None,
+        spacing: tuple[float, float, float] | None = None,
+        unit: str | None = None,
+        mask: str | os.PathLike[str] | ArrayLike | None = None,
+        crop: Crop | None = None,
+    ) -> int:
+        """Add an image and return its index.
+
+        Parameters
+        ----------
+        image
+            A file, which stays where it is, or a volume; a volume without a file is stored in the project.
+        axes, spacing, unit
+            Correct what the file says, see `voxloop.open_volume`.
+        mask
+            File or array of the image's shape; voxels with 0 are left out of everything.
+        crop
+            Three slices (z, y, x): use a part of the image only.
+
+        Raises
+        ------
+        InputError
+            If the image or mask cannot be used.
+        """
+        index = len(self.images)
+        record, opened = record_image(
+            self.folder, image, index, axes=axes, spacing=spacing, unit=unit, mask=mask, crop=crop
+        )
+        self._save(self._record.changed(images=(*self.images, record)))
+        self._log.annotations.add_image(record.shape)
+        self._opened[index] = opened
+        return index
+
+    def configure(self, **choices: Any) -> None:
+        """Choose the specs of stages; what they make stale is computed again when it is next asked for.
+
+        Parameters
+        ----------
+        **choices
+            `slic`, `features`, `classifier` or `query`: a spec, or a dict of the fields that change.
+        """
+        specs = self.specs.configured(**choices)
+        if specs != self.specs:
+            self._save(self._record.changed(specs=specs))
+
+    def volume(self, image: int = 0) -> Volume:
+        """Return the voxels of an image."""
+        return self._image(image).volume
+
+    # Labels
+
+    @property
+    def annotations(self) -> Annotations:
+        """Classes and labelled voxels."""
+        return self._log.annotations
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """Names of the classes by id."""
+        return {c.class_id: c.name for c in self.annotations.classes}
+
+    def append(self, event: Event) -> None:
+        """Write an annotation event; when this returns, it is on the disk."""
+        self._log.append(event)
+
+    def add_class(self, name: str, color: str | None = None) -> int:
+        """Add a class and return its id; its colour is the next one of a palette unless given as ``#rrggbb``."""
+        class_id = self.annotations.next_class_id
+        self.append(ClassAdded(class_id=class_id, name=name, color=color or _palette_color(class_id)))
+        return class_id
+
+    def class_id(self, name_or_id: str | int) -> int:
+        """Return the id of a class given by name or id, or raise `InputError`."""
+        for class_id, name in self.class_names.items():
+            if name_or_id in (class_id, name):
+                return class_id
+        known = ", ".join(self.class_names.values()) or "none yet"
+        raise InputError(f"there is no class {name_or_id!r}; the classes are: {known}")
+
+    def paint(self, label: str | int, where: ArrayInput, *, image: int = 0, source: str = "python") -> None:
+        """Label voxels.
+
+        Parameters
+        ----------
+        label
+            A class by name or id.
+        where
+            Voxels as integers (v, 3) in order (z, y, x), or as a boolean mask of the image's shape.
+        image
+            Which image.
+        source
+            Where the stroke comes from, for the table of strokes.
+        """
+        self.append(self._stroke(self.class_id(label), where, image, source))
+
+    def erase(self, where: ArrayInput, *, image: int = 0) -> None:
+        """Take the labels of voxels away; `where` as for `paint`."""
+        self.append(self._stroke(ERASER, where, image, "python"))
+
+    def clear_labels(self, image: int | None = None) -> None:
+        """Take the labels of an image away, or of all images."""
+        self.append(Cleared(image=image))
+
+    def undo(self) -> None:
+        """Take the last step back, a stroke or a change of classes."""
+        self.append(Undo())
+
+    def redo(self) -> None:
+        """Do the step again that was undone last."""
+        self.append(Redo())
+
+    def import_points(self, path: str | os.PathLike[str], *, image: int = 0) -> None:
+        """Label voxels from a CSV table with columns z, y, x and class (name or id); new names become classes."""
+        self._import(imports.read_points(path, self._image_record(image).shape).items(), image)
+
+    def import_labels(
+        self,
+        labels: str | os.PathLike[str] | ArrayInput,
+        *,
+        image: int = 0,
+        mapping: Mapping[int, str | int] | None = None,
+    ) -> None:
+        """Label voxels from a label volume, all in one step.
+
+        Parameters
+        ----------
+        labels
+            File or integer array of the image's shape.
+        image
+            Which image.
+        mapping
+            Class of each value, by name or id; names that are no classes yet become classes, values that are not in
+            it are ignored. By default value n > 0 is class n.
+
+        Raises
+        ------
+        InputError
+            If the volume has another shape or dtype, or a value has no class.
+        """
+        record = self._image_record(image)
+        found = imports.read_label_volume(labels, record.shape, record.crop_slices, mapping)
+        if mapping is None and (unknown := [value for value in found if value not in self.class_names]):
+            raise InputError(f"labels holds {unknown[0]} but there is no class {unknown[0]}; map its values to classes")
+        self._import([(value if mapping is None else mapping[value], runs) for value, runs in found.items()], image)
+
+    def count_labelled_voxels(self) -> dict[str, int]:
+        """Return the number of labelled voxels of each class over all images."""
+        totals = np.zeros(self.annotations.next_class_id, np.int64)
+        for index in range(len(self.images)):
+            totals += np.bincount(self.annotations.labelled_voxels(index)[1], minlength=totals.size)
+        return {name: int(totals[class_id]) for class_id, name in self.class_names.items()}
+
+    # Behind the scenes
+
+    def _save(self, record: ProjectRecord) -> None:
+        if self._lock is None:
+            raise ProjectError(f"{self.folder.name} was opened to look at only")
+        write_document(self.folder / DOCUMENT, record.to_document())
+        self._record = record
+
+    def _image_record(self, image: int) -> ImageRecord:
+        if not 0 <= image < len(self.images):
+            raise InputError(f"image is {image} but the project has {len(self.images)}, counted from 0")
+        return self.images[image]
+
+    def _image(self, image: int) -> ProjectImage:
+        record = self._image_record(image)
+        if image not in self._opened:
+            self._opened[image] = open_image(self.folder, record)
+        return self._opened[image]
+
+    def _stroke(self, class_id: int, where: ArrayInput, image: int, source: str) -> Stroke:
+        shape = self._image_record(image).shape
+        array = np.asarray(where)
+        if array.dtype == np.bool_ and array.shape != shape:
+            raise InputError(f"where has shape {array.shape} but the image has shape {shape}")
+        runs = runs_from_mask(array) if array.dtype == np.bool_ else runs_from_points(array)
+        return Stroke(image=image, class_id=class_id, runs=runs, source=source)
+
+    def _import(self, found: Iterable[tuple[str | int, Runs]], image: int) -> None:
+        """Label runs of voxels by class name or id as one step; names that are no classes yet are added."""
+        edits: list[Edit] = []
+        ids: dict[str | int, int] = {class_id: class_id for class_id in self.class_names}
+        ids |= {str(class_id): class_id for class_id in self.class_names}
+        ids |= {name: class_id for class_id, name in self.class_names.items()}
+        new_id = self.annotations.next_class_id
+        for label, runs in found:
+            if label not in ids:
+                edits.append(ClassAdded(class_id=new_id, name=str(label), color=_palette_color(new_id)))
+                ids[label] = new_id
+                new_id += 1
+            edits.append(Stroke(image=image, class_id=ids[label], runs=runs, source="import"))
+        self.append(Group(edits=tuple(edits)))
+
+
+def _palette_color(class_id: int) -> str:
+    return PALETTE[(class_id - 1) % len(PALETTE)]
+
+
+def is_project(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a voxloop project folder."""
+    return (Path(path) / DOCUMENT).is_file()

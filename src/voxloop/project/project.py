@@ -1,0 +1,253 @@
+"""The one stateful object: a project folder and everything computed from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxloop.active import SliceSuggestion, suggest_slices, top_uncertain, uncertainty
+from voxloop.classify import Forest, Prediction, SupervoxelLabels, fit_forest, label_supervoxels
+from voxloop.errors import InputError
+from voxloop.features import FeatureTable
+from voxloop.project import export, models
+from voxloop.project.cache import ArrayCache
+from voxloop.project.folder import ProjectFolder
+from voxloop.project.stages import ImageStages, features_digest, scale_digests, scale_entry, supervoxels_digest
+from voxloop.specs import digest_of
+from voxloop.supervoxels import Supervoxels
+
+Stage = Literal["supervoxels", "features", "prediction"]
+State = Literal["missing", "stale", "ready"]
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What the labels of all images come to: supervoxels a class, conflicts, and voxels that do not count."""
+
+    counts: dict[str, int]
+    n_conflicts: int
+    n_outside: int
+
+    @property
+    def n_labelled(self) -> int:
+        """Number of labelled supervoxels."""
+        return sum(self.counts.values())
+
+
+class Project(ProjectFolder):
+    """A folder with images, labels and everything computed from them; made by `create`, opened by `open`.
+
+    A stage is computed when it is asked for, and only if something that it depends on has changed since:
+    `supervoxels`, `features`, `train` and `predict` can be called in any order, and `suggest_slices` and `export` call
+    what they need. Every label is on the disk when the call that adds it returns.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._cache = ArrayCache(self.folder / "cache", read_only=self.read_only)
+        self._stages: dict[int, ImageStages] = {}
+        self._kept: dict[str, tuple[str, Any]] = {}
+
+    def labels(self, image: int = 0) -> SupervoxelLabels:
+        """Return which supervoxels of an image are labelled, and as what."""
+        indices, classes = self.annotations.labelled_voxels(image)
+        if indices.size == 0:
+            return label_supervoxels([], [])
+        return label_supervoxels(self._stages_of(image).voxel_supervoxels(self.specs.slic, indices), classes)
+
+    def label_summary(self) -> LabelSummary:
+        """Return the number of labelled supervoxels of each class over all images, and of conflicts."""
+        labels = [self.labels(index) for index in range(len(self.images))]
+        counts = {name: sum(x.count(class_id) for x in labels) for class_id, name in self.class_names.items()}
+        return LabelSummary(counts, sum(len(x.conflicts) for x in labels), sum(x.n_outside for x in labels))
+
+    def supervoxels(self, image: int = 0) -> Supervoxels:
+        """Return the supervoxels of an image."""
+        return self._stages_of(image).supervoxels(self.specs.slic)
+
+    def features(self, image: int = 0) -> FeatureTable:
+        """Return the features of an image's supervoxels."""
+        return self._stages_of(image).features(self.specs.slic, self.specs.features)
+
+    def train(self) -> Forest:
+        """Return the forest trained on the labels of all images.
+
+        Raises
+        ------
+        InputError
+            If there are no images, or labels of fewer than two classes.
+        """
+        if not self.images:
+            raise InputError("the project has no images")
+        labels = [self.labels(index) for index in range(len(self.images))]
+        digest = self._forest_digest(labels)
+        return self._keep("forest", digest, lambda: self._load_forest(digest) or self._fit(labels, digest))
+
+    def predict(self, image: int = 0) -> Prediction:
+        """Return what the classifier says of an image's supervoxels."""
+        forest = self.train()
+        classes = np.array(sorted(self.class_names), np.int32)
+        digest = self._prediction_digest(image)
+        name = f"prediction-{image}"
+
+        def compute() -> Prediction:
+            entry = self._cache.get(name, digest)
+            if entry is not None:
+                return Prediction(np.asarray(entry.arrays["probabilities"]), np.asarray(entry.arrays["classes"]))
+            made = Prediction.by(
+                forest,
+                self.features(image).values,
+                self.supervoxels(image).graph,
+                classes,
+                smoothing=self.specs.classifier.smoothing,
+                executor=self.executor,
+            )
+            if not self.read_only:
+                self._cache.put(name, digest, {"probabilities": made.probabilities, "classes": made.classes})
+            return made
+
+        return self._keep(name, digest, compute)
+
+    def uncertainty(self, image: int = 0) -> NDArray[np.float32]:
+        """Return how unsure the classifier is of each supervoxel (n,), by the measure of ``specs.query``."""
+        return uncertainty(self.predict(image).probabilities, self.specs.query.uncertainty)
+
+    def top_uncertain(self, image: int = 0) -> NDArray[np.uint32]:
+        """Return the supervoxels of an image to highlight, most uncertain first; never labelled ones."""
+        scores, done = self.uncertainty(image), self.labels(image).ids
+        return top_uncertain(scores, share=self.specs.query.top_share, exclude=done)
+
+    def suggest_slices(
+        self, *, number: int = 1, axes: Sequence[int] | None = None, image: int = 0
+    ) -> list[SliceSuggestion]:
+        """Return the slices of an image where the next labels help most, best first."""
+        supervoxels = self.supervoxels(image)
+        return suggest_slices(
+            self.uncertainty(image),
+            self._stages_of(image).extent(self.specs.slic),
+            supervoxels.centers,
+            spacing=self._image_record(image).spacing,
+            labelled=self.labels(image).ids,
+            avoid=self.annotations.labelled_slices(image),
+            axes=axes,
+            number=number,
+            top_share=self.specs.query.top_share,
+        )
+
+    def class_shares(self, image: int = 0) -> dict[str, float]:
+        """Return the share of an image's voxels, inside the mask, that each class is predicted to take."""
+        sizes, segmentation = self.supervoxels(image).sizes, self.predict(image).segmentation
+        counts = np.bincount(segmentation, weights=sizes, minlength=self.annotations.next_class_id)
+        return {name: float(counts[class_id] / sizes.sum()) for class_id, name in self.class_names.items()}
+
+    def export(
+        self, source: export.Source, path: str | os.PathLike[str], *, image: int = 0, overwrite: bool = False
+    ) -> None:
+        """Write a result of an image to a file, block by block.
+
+        Parameters
+        ----------
+        source
+            ``segmentation`` (uint8 or uint16 class of each voxel, 0 outside the mask), ``probabilities`` (float32, a
+            channel a class), ``uncertainty`` (float32), ``supervoxels`` (uint32) or ``labels`` (the labelled voxels).
+        path
+            Where to; ``.tif``, ``.npy`` or ``.zarr`` says the format.
+        image
+            Which image.
+        overwrite
+            Whether an existing file may be replaced.
+        """
+        export.export(self, source, path, image=image, overwrite=overwrite, progress=self.progress)
+
+    def state_of(self, stage: Stage, image: int = 0) -> State:
+        """Return whether a stage's result is on the disk, was made from something that has changed, or is missing."""
+        everywhere = range(len(self.images))
+        if stage == "prediction" and not all(self.is_current("features", index) for index in everywhere):
+            # Its digest is not known before there are supervoxels that the labels can be given to.
+            return "stale" if self._cache.digest_of(f"prediction-{image}") else "missing"
+        wanted = self._wanted_entries(stage, image)
+        there = {name: self._cache.digest_of(name) for name in wanted}
+        if there == wanted:
+            return "ready"
+        return "stale" if any(there.values()) else "missing"
+
+    def is_current(self, stage: Stage, image: int = 0) -> bool:
+        """Whether a stage's result is on the disk and nothing that it depends on has changed."""
+        return self.state_of(stage, image) == "ready"
+
+    # Behind the scenes
+
+    def _stages_of(self, image: int) -> ImageStages:
+        opened = self._image(image)
+        if image not in self._stages:
+            self._stages[image] = ImageStages(
+                index=image,
+                image=opened,
+                content_digest=self.images[image].content_digest,
+                cache=self._cache,
+                save=not self.read_only,
+                executor=self.executor,
+                progress=self.progress,
+            )
+        return self._stages[image]
+
+    def _wanted_entries(self, stage: Stage, image: int) -> dict[str, str]:
+        """Return the names and digests of the cache entries that a stage's result is made of."""
+        content = self._image_record(image).content_digest
+        if stage == "supervoxels":
+            digest = supervoxels_digest(content, self.specs.slic)
+            return {f"supervoxels-{image}": digest, f"supervoxel-tables-{image}": digest}
+        if stage == "features":
+            digests = scale_digests(content, self.specs.slic, self.specs.features)
+            return {scale_entry(image, sigma): digest for sigma, digest in digests.items()}
+        return {f"prediction-{image}": self._prediction_digest(image)}
+
+    def _forest_digest(self, labels: Sequence[SupervoxelLabels]) -> str:
+        """Return the digest of all that the forest depends on."""
+        parts = []
+        for index, of_image in enumerate(labels):
+            if of_image.n:
+                rows = [of_image.ids.tolist(), of_image.classes.tolist(), of_image.purity.tolist()]
+                parts.append([self._features_digest(index), rows])
+        return digest_of("forest", models.VERSION, self.specs.classifier.digest, parts)
+
+    def _prediction_digest(self, image: int) -> str:
+        labels = [self.labels(index) for index in range(len(self.images))]
+        return digest_of(
+            "prediction", self._forest_digest(labels), self._features_digest(image), sorted(self.class_names)
+        )
+
+    def _features_digest(self, image: int) -> str:
+        return features_digest(self.images[image].content_digest, self.specs.slic, self.specs.features)
+
+    def _fit(self, labels: Sequence[SupervoxelLabels], digest: str) -> Forest:
+        labelled = [(index, of_image) for index, of_image in enumerate(labels) if of_image.n]
+        if not labelled:
+            raise InputError("there are no labels to train on")
+        known = {int(c) for _, of_image in labelled for c in of_image.classes}
+        if len(known) == 1:
+            name = self.class_names[known.pop()]
+            raise InputError(f"all labels are {name!r}; training needs labels of two classes at least")
+        tables = [self.features(index).values[of_image.ids.astype(np.int64) - 1] for index, of_image in labelled]
+        rows = np.concatenate(tables)
+        classes = np.concatenate([of_image.classes for _, of_image in labelled])
+        weights = np.concatenate([of_image.purity for _, of_image in labelled])
+        forest = fit_forest(rows, classes, self.specs.classifier, weights=weights, executor=self.executor)
+        if not self.read_only:
+            models.save_forest(self.folder / "models" / "forest.npz", forest, digest)
+        return forest
+
+    def _load_forest(self, digest: str) -> Forest | None:
+        return models.load_forest(self.folder / "models" / "forest.npz", digest)
+
+    def _keep(self, name: str, digest: str, compute: Any) -> Any:
+        kept_digest, value = self._kept.get(name, ("", None))
+        if kept_digest != digest:
+            value = compute()
+            self._kept[name] = (digest, value)
+        return value

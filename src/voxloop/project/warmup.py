@@ -1,0 +1,23 @@
+"""Compile every kernel before somebody waits for it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from voxloop.blocks import Executor
+from voxloop.classify import fit_forest
+from voxloop.features import compute_features
+from voxloop.specs import SlicSpec
+from voxloop.supervoxels import slic
+from voxloop.volume import Volume
+
+
+def warm_up(*, executor: Executor | None = None) -> None:
+    """Run the whole pipeline on tiny volumes, so that every kernel is compiled and in numba's cache."""
+    rng = np.random.default_rng(0)
+    for shape in ((16, 16, 16), (1, 16, 16)):
+        volume = Volume.from_array(rng.integers(0, 255, shape, np.uint8))
+        supervoxels = slic(volume, SlicSpec(n_segments=8), executor=executor)
+        table = compute_features(volume, supervoxels.labels, supervoxels.n, executor=executor)
+        forest = fit_forest(table.values, np.arange(supervoxels.n) % 2 + 1, executor=executor)
+        forest.predict(table.values, executor=executor)

@@ -1,0 +1,75 @@
+"""Which slices each supervoxel meets, and how many voxels each slice shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxloop.blocks import Block, Executor, Progress, Shape3, map_blocks, partition
+from voxloop.kernels.extent import measure_extent
+from voxloop.kernels.pooling import number_locally
+from voxloop.volume import ArrayLike
+
+_BLOCK_SHAPE: Shape3 = (64, 256, 256)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The bounding boxes of supervoxels 1..n, and the voxels to be seen in each slice of the volume.
+
+    Attributes
+    ----------
+    first, last
+        (n, 3) int32: first and last slice (z, y, x) that a supervoxel meets.
+    voxels_per_slice
+        Three int64 arrays, along z, y and x: the voxels of each slice that lie in a supervoxel.
+    """
+
+    first: NDArray[np.int32]
+    last: NDArray[np.int32]
+    voxels_per_slice: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class _BlockExtent:
+    """The extent of the supervoxels `ids` inside one block, in the coordinates of the volume."""
+
+    block: Block
+    ids: NDArray[np.int64]
+    first: NDArray[np.int32]
+    last: NDArray[np.int32]
+    counts: tuple[NDArray[np.int64], ...]
+
+
+def extent(labels: ArrayLike, n: int, *, executor: Executor | None = None, progress: Progress | None = None) -> Extent:
+    """Return the extent of supervoxels 1..n of `labels` (z, y, x), in one pass over the voxels."""
+    shape = (int(labels.shape[0]), int(labels.shape[1]), int(labels.shape[2]))
+    first = np.full((n, 3), np.iinfo(np.int32).max, np.int32)
+    last = np.full((n, 3), -1, np.int32)
+    counts = tuple(np.zeros(length, np.int64) for length in shape)
+
+    def measure(block: Block) -> _BlockExtent:
+        return _measure_block(labels, n, block)
+
+    blocks = partition(shape, _BLOCK_SHAPE)
+    for part in map_blocks(measure, blocks, executor=executor, progress=progress, stage="extent"):
+        rows = part.ids - 1
+        first[rows] = np.minimum(first[rows], part.first)
+        last[rows] = np.maximum(last[rows], part.last)
+        for total, count, where in zip(counts, part.counts, part.block.inner.slices, strict=True):
+            total[where] += count
+    return Extent(first, last, (counts[0], counts[1], counts[2]))
+
+
+def _measure_block(labels: ArrayLike, n: int, block: Block) -> _BlockExtent:
+    part = np.ascontiguousarray(labels[block.inner.slices], np.uint32)
+    local = np.empty(part.shape, np.int32)
+    ids, _ = number_locally(part.reshape(-1), np.zeros(n + 1, np.int32), local.reshape(-1))
+    first = np.full((len(ids), 3), np.iinfo(np.int32).max, np.int32)
+    last = np.full((len(ids), 3), -1, np.int32)
+    counts = tuple(np.zeros(length, np.int64) for length in part.shape)
+    measure_extent(local, first, last, *counts)
+    start = np.array(block.inner.start, np.int32)
+    return _BlockExtent(block, ids, first + start, last + start, counts)
