@@ -24,7 +24,7 @@ from voxloop.supervoxels.intensity import LEVELS, Scaling, fit_scaling, scale_bl
 from voxloop.supervoxels.model import SlicReport, Supervoxels
 from voxloop.volume import ArrayLike, Volume
 
-BLOCK_SHAPE: Shape3 = (64, 64, 64)
+BLOCK_SHAPE: Shape3 = (64, 128, 128)
 DEFAULT_SIZE = 340  # voxels: the setting of Konyushkova et al. (2015) on isotropic electron microscopy
 STANDSTILL = 0.1  # of the seeds' distance: centres that move less have converged
 NO_LABELS = np.empty((0, 0, 0), np.int32)
