@@ -40,7 +40,6 @@ class Adjacency:
         rows, columns = np.concatenate([a, b]), np.concatenate([b, a])
         return sparse.coo_array((area, (rows, columns)), shape=(self.n, self.n)).tocsr()
 
-
     def averaging(self) -> sparse.csr_array:
         """Return the matrix (n, n) that averages over the neighbours, weighted by contact area; rows sum to 1.
 
