@@ -58,8 +58,9 @@ def make_state(
     forest = prediction = None
     if np.unique(classes).size > 1:
         forest = fit_forest(features[ids.astype(int) - 1], classes, SPEC, executor=SerialExecutor())
-        known = np.arange(1, truth.max() + 1, dtype=np.int32)
-        prediction = Prediction.by(forest, features, known, executor=SerialExecutor())
+        P = np.zeros((truth.size, truth.max()), np.float32)  # a class without labels has a column as well
+        P[:, forest.classes - 1] = forest.predict(features, executor=SerialExecutor())
+        prediction = Prediction(P, np.arange(1, truth.max() + 1, dtype=np.int32))
     graph = neighbour_graph(centers)
     return QueryState(features, centers, graph, labels, prediction, forest, candidates=candidates)
 
@@ -73,6 +74,15 @@ def situations(draw):
     candidates = draw(st.none() | ids)
     state = make_state(truth, draw(ids), seed=draw(st.integers(0, 99)), candidates=candidates)
     return truth, state, draw(st.integers(1, n + 3))
+
+
+TRUTH = np.random.default_rng(5).integers(1, 4, 90)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_kernels() -> None:
+    """Compile what grows the forests before Hypothesis complains that examples take long to draw."""
+    make_state(TRUTH, np.arange(1, 20))
 
 
 @every_strategy
@@ -89,9 +99,6 @@ def test_answers_are_open_candidates_each_once_as_many_as_there_are(factory, sit
     assert len(set(got.tolist())) == len(got) == min(number, len(allowed))
     np.testing.assert_array_equal(strategy.query(state, number, rng=seed), got)
     np.testing.assert_array_equal(strategy.query(state, number, rng=np.random.default_rng(seed)), got)
-
-
-TRUTH = np.random.default_rng(5).integers(1, 4, 90)
 
 
 @every_strategy
