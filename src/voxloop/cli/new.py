@@ -37,16 +37,17 @@ def run(options: argparse.Namespace, output: Output) -> None:
     if options.mask and len(options.images) > 1:
         raise InputError("--mask goes with one image; add the others to a project of their own")
     spacing = tuple(options.spacing) if options.spacing else None
-    with Project.create(options.project, classes=options.classes) as project:
-        for image in options.images:
-            project.add_image(
-                image,
-                axes=options.axes,
-                spacing=spacing,
-                unit=options.unit,
-                mask=options.mask,
-                crop=_parse_crop(options.crop),
-            )
+    project = Project.create(
+        options.project,
+        options.images,
+        classes=options.classes,
+        axes=options.axes,
+        spacing=spacing,
+        unit=options.unit,
+        mask=options.mask,
+        crop=_parse_crop(options.crop),
+    )
+    with project:
         records = project.images
     lines = [f"{options.project}: made"]
     lines += [f"  image {i}: {r.name}, {r.describe()}" for i, r in enumerate(records)]

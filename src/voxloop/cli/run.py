@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from voxloop.cli.export import SOURCES
 from voxloop.cli.options import add_image_choice, add_project, executor, parse_assignments
 from voxloop.cli.output import Output
 from voxloop.errors import InputError
+
+if TYPE_CHECKING:
+    from voxloop.project.export import Source
+    from voxloop.project.project import Stage
 
 HELP = "bring everything up to date: supervoxels, features, training, prediction, exports"
 EXAMPLES = """\
@@ -36,7 +42,11 @@ def run(options: argparse.Namespace, output: Output) -> None:
         raise InputError(f"--export knows {', '.join(SOURCES)}, not {sorted(unknown)[0]!r}")
     seconds = {}
     with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
-        stages = {"supervoxels": project.supervoxels, "features": project.features, "prediction": project.predict}
+        stages: dict[Stage, Callable[[int], object]] = {
+            "supervoxels": project.supervoxels,
+            "features": project.features,
+            "prediction": project.predict,
+        }
         for stage, compute in stages.items():
             start = time.perf_counter()
             reused = all(project.is_current(stage, index) for index in range(len(project.images)))
@@ -45,6 +55,6 @@ def run(options: argparse.Namespace, output: Output) -> None:
             seconds[stage] = time.perf_counter() - start
             output.note(f"{stage}: " + ("as before" if reused else f"{seconds[stage]:.1f} s"))
         for source, path in exports.items():
-            project.export(source, path, image=options.image, overwrite=options.overwrite)
+            project.export(cast("Source", source), path, image=options.image, overwrite=options.overwrite)
             output.note(f"{path}: written")
     output.result(["done"], {"seconds": seconds, "exports": exports})

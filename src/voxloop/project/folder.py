@@ -24,6 +24,9 @@ from voxloop.project.storage import ProjectLock, read_document, reason_of, remov
 from voxloop.volume import ArrayLike, Volume
 
 DOCUMENT = "project.json"
+LOG = "annotations.jsonl"
+
+ImageInput = str | os.PathLike[str] | Volume
 
 # Okabe and Ito's colours, told apart by colour-blind readers too, in the order in which new classes get them.
 PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00", "#999999")
@@ -59,7 +62,7 @@ class ProjectFolder:
     def create(
         cls,
         folder: str | os.PathLike[str],
-        image: str | os.PathLike[str] | Volume | None = None,
+        image: ImageInput | list[ImageInput] | tuple[ImageInput, ...] | None = None,
         *,
         classes: Sequence[str] = (),
         executor: Executor | None = None,
@@ -73,18 +76,18 @@ class ProjectFolder:
         folder
             Where to; must not exist.
         image
-            The first image, as for `add_image`; more may follow.
+            The first image or images, as for `add_image`; more may follow.
         classes
             Names of the first classes.
         executor, progress
             What runs the blocks (by default a thread a processor), and who is told how far the work is.
         **image_options
-            Options of `add_image`.
+            Options of `add_image`, for each of them.
 
         Raises
         ------
         InputError
-            If the folder exists, or the image or a class name cannot be used; no folder is then left behind.
+            If the folder exists, or an image or a class name cannot be used; no folder is then left behind.
         StorageError
             If the folder cannot be written.
         """
@@ -98,13 +101,15 @@ class ProjectFolder:
         except OSError as error:
             raise StorageError(f"{folder} cannot be made: {reason_of(error)}") from error
         try:
+            # The log comes first: a project without one has lost its labels, and is not opened.
+            AnnotationLog.open(folder / LOG, []).close()
             write_document(folder / DOCUMENT, ProjectRecord().to_document())
             project = cls.open(folder, executor=executor, progress=progress)
             try:
                 for name in classes:
                     project.add_class(name)
-                if image is not None:
-                    project.add_image(image, **image_options)
+                for each in _as_list(image):
+                    project.add_image(each, **image_options)
             except BaseException:
                 project.close()
                 raise
@@ -142,7 +147,7 @@ class ProjectFolder:
         ProjectVersionError
             If a newer voxloop wrote it.
         ProjectError
-            If it is damaged.
+            If it is damaged, or its labels are missing.
         """
         folder = Path(folder)
         if not is_project(folder):
@@ -154,10 +159,9 @@ class ProjectFolder:
             if lock is not None:
                 remove_leftovers(folder)
             record = ProjectRecord.from_document(read_document(folder / DOCUMENT, read_only=read_only))
-            path = folder / "annotations.jsonl"
-            shapes = [image.shape for image in record.images]
-            # A project that was never labelled has no log; looking at it must not make one.
-            log = AnnotationLog.open(path, shapes, read_only=read_only and path.exists())
+            if not (folder / LOG).exists():
+                raise ProjectError(f"{folder} has lost its labels: {LOG} is missing; put it back from a backup")
+            log = AnnotationLog.open(folder / LOG, [image.shape for image in record.images], read_only=read_only)
             return cls(folder, record, log, lock, executor=executor, progress=progress)
         except BaseException:
             if lock is not None:
@@ -197,7 +201,7 @@ class ProjectFolder:
 
     def add_image(
         self,
-        image: str | os.PathLike[str] | Volume,
+        image: ImageInput,
         *,
         axes: str | None = None,
         spacing: tuple[float, float, float] | None = None,
@@ -210,7 +214,7 @@ class ProjectFolder:
         Parameters
         ----------
         image
-            A file, which stays where it is, or a volume; a volume without a file is stored in the project.
+            A file, which stays where it is, or a volume; voxels that no file holds are stored in the project.
         axes, spacing, unit
             Correct what the file says, see `voxloop.open_volume`.
         mask
@@ -223,6 +227,9 @@ class ProjectFolder:
         InputError
             If the image or mask cannot be used.
         """
+        self._check_writable()
+        if not isinstance(image, str | os.PathLike | Volume):
+            raise InputError(f"image must be a file or a Volume (see Volume.from_array), not {type(image).__name__}")
         index = len(self.images)
         record, opened = record_image(
             self.folder, image, index, axes=axes, spacing=spacing, unit=unit, mask=mask, crop=crop
@@ -354,10 +361,13 @@ class ProjectFolder:
     # Behind the scenes
 
     def _save(self, record: ProjectRecord) -> None:
-        if self._lock is None:
-            raise ProjectError(f"{self.folder.name} was opened to look at only")
+        self._check_writable()
         write_document(self.folder / DOCUMENT, record.to_document())
         self._record = record
+
+    def _check_writable(self) -> None:
+        if self._lock is None:
+            raise ProjectError(f"{self.folder.name} was opened to look at only")
 
     def _image_record(self, image: int) -> ImageRecord:
         if not 0 <= image < len(self.images):
@@ -392,6 +402,12 @@ class ProjectFolder:
                 new_id += 1
             edits.append(Stroke(image=image, class_id=ids[label], runs=runs, source="import"))
         self.append(Group(edits=tuple(edits)))
+
+
+def _as_list(image: ImageInput | list[ImageInput] | tuple[ImageInput, ...] | None) -> Sequence[ImageInput]:
+    if image is None:
+        return []
+    return image if isinstance(image, list | tuple) else [image]
 
 
 def _palette_color(class_id: int) -> str:

@@ -93,17 +93,17 @@ def record_image(
     mask: str | os.PathLike[str] | ArrayLike | None,
     crop: Crop | None,
 ) -> tuple[ImageRecord, ProjectImage]:
-    """Open an image for the first time; one that lives in memory only is stored in the project folder."""
+    """Open an image for the first time; one that no file holds as it is gets stored in the project folder."""
     if isinstance(image, Volume):
-        volume = _stored(folder / "images" / f"{index}.npy", image) if image.path is None else image
-        if spacing is not None or unit is not None:
-            volume = volume.with_spacing(spacing or volume.spacing, unit)
+        volume = image.with_spacing(spacing or image.spacing, unit)
     else:
         volume = open_volume(image, axes=axes, spacing=spacing, unit=unit)
-    assert volume.path is not None
     box = _crop_box(crop, volume.shape)
-    used = volume.crop(box) if box else volume
     mask_record, mask_data = _record_mask(folder, mask, index, volume.shape, box)
+    if isinstance(image, Volume) and not _is_whole_file(image):
+        volume = _stored(folder / "images" / f"{index}.npy", volume)
+    assert volume.path is not None
+    used = volume.crop(box) if box else volume
     record = ImageRecord(
         name=volume.name,
         file=_file_record(folder, volume.path, volume.axes, used.fingerprint()),
@@ -174,12 +174,20 @@ def _record_mask(
     return _file_record(folder, volume.path, volume.axes, used.fingerprint()), used.data
 
 
+def _is_whole_file(volume: Volume) -> bool:
+    """Whether the file that a volume came from holds just its voxels: a part or some channels of it do not count."""
+    if volume.path is None:
+        return False
+    whole = open_volume(volume.path, axes=volume.axes or None)
+    return whole.shape == volume.shape and whole.fingerprint() == volume.fingerprint()
+
+
 def _stored(path: Path, volume: Volume) -> Volume:
-    """Write a volume that lives in memory only, and return it as it is read back."""
+    """Write a volume that no file holds, and return it as it is read back."""
     from voxloop.io import save_volume
 
     path.parent.mkdir(exist_ok=True)
-    save_volume(path, np.asarray(volume.data), overwrite=True)
+    save_volume(path, volume.data, overwrite=True)
     return open_volume(path, spacing=volume.spacing, unit=volume.unit, name=volume.name)
 
 

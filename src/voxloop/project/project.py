@@ -15,9 +15,17 @@ from voxloop.classify import Forest, Prediction, SupervoxelLabels, fit_forest, l
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable
 from voxloop.project import export, models
-from voxloop.project.cache import ArrayCache
+from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.folder import ProjectFolder
-from voxloop.project.stages import ImageStages, features_digest, scale_digests, scale_entry, supervoxels_digest
+from voxloop.project.stages import (
+    ImageStages,
+    Kept,
+    features_digest,
+    read_entry,
+    scale_digests,
+    scale_entry,
+    supervoxels_digest,
+)
 from voxloop.specs import digest_of
 from voxloop.supervoxels import Supervoxels
 
@@ -51,7 +59,7 @@ class Project(ProjectFolder):
         super().__init__(*arguments, **options)
         self._cache = ArrayCache(self.folder / "cache", read_only=self.read_only)
         self._stages: dict[int, ImageStages] = {}
-        self._kept: dict[str, tuple[str, Any]] = {}
+        self._kept = Kept()
 
     def labels(self, image: int = 0) -> SupervoxelLabels:
         """Return which supervoxels of an image are labelled, and as what."""
@@ -86,7 +94,7 @@ class Project(ProjectFolder):
             raise InputError("the project has no images")
         labels = [self.labels(index) for index in range(len(self.images))]
         digest = self._forest_digest(labels)
-        return self._keep("forest", digest, lambda: self._load_forest(digest) or self._fit(labels, digest))
+        return self._kept.get("forest", digest, lambda: self._load_forest(digest) or self._fit(labels, digest))
 
     def predict(self, image: int = 0) -> Prediction:
         """Return what the classifier says of an image's supervoxels."""
@@ -96,9 +104,9 @@ class Project(ProjectFolder):
         name = f"prediction-{image}"
 
         def compute() -> Prediction:
-            entry = self._cache.get(name, digest)
-            if entry is not None:
-                return Prediction(np.asarray(entry.arrays["probabilities"]), np.asarray(entry.arrays["classes"]))
+            n = self.supervoxels(image).n
+            if loaded := read_entry(self._cache, name, digest, lambda entry: _read_prediction(entry, n, classes)):
+                return loaded
             made = Prediction.by(
                 forest,
                 self.features(image).values,
@@ -111,7 +119,7 @@ class Project(ProjectFolder):
                 self._cache.put(name, digest, {"probabilities": made.probabilities, "classes": made.classes})
             return made
 
-        return self._keep(name, digest, compute)
+        return self._kept.get(name, digest, compute)
 
     def uncertainty(self, image: int = 0) -> NDArray[np.float32]:
         """Return how unsure the classifier is of each supervoxel (n,), by the measure of ``specs.query``."""
@@ -245,9 +253,13 @@ class Project(ProjectFolder):
     def _load_forest(self, digest: str) -> Forest | None:
         return models.load_forest(self.folder / "models" / "forest.npz", digest)
 
-    def _keep(self, name: str, digest: str, compute: Any) -> Any:
-        kept_digest, value = self._kept.get(name, ("", None))
-        if kept_digest != digest:
-            value = compute()
-            self._kept[name] = (digest, value)
-        return value
+
+def _read_prediction(entry: Entry, n: int, classes: NDArray[np.int32]) -> Prediction:
+    """Return the prediction that a cache entry holds, or raise `InputError` if it is none of `n` supervoxels."""
+    probabilities = np.asarray(entry.arrays["probabilities"])
+    if probabilities.shape != (n, len(classes)) or not np.array_equal(entry.arrays["classes"], classes):
+        raise InputError(f"probabilities has shape {probabilities.shape}; expected {(n, len(classes))}")
+    # NaN is neither.
+    if not (probabilities.min(initial=0) >= 0 and np.abs(probabilities.sum(axis=1) - 1).max(initial=0) < 1e-3):
+        raise InputError("probabilities has rows that do not sum to 1")
+    return Prediction(probabilities.astype(np.float32, copy=False), classes)

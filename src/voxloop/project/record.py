@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from voxloop.errors import ProjectError
+from voxloop.errors import InputError, ProjectError
 from voxloop.project.images import ImageRecord
 from voxloop.project.storage import SCHEMA_VERSION, Document
 from voxloop.specs import ClassifierSpec, FeatureSpec, QuerySpec, SlicSpec, Spec, describe_validation
@@ -24,6 +24,8 @@ class Specs(Spec):
         """Return specs with some fields changed: a spec, or a dict of the fields of one, by its name here."""
         specs = {}
         for name, choice in choices.items():
+            if name not in type(self).model_fields:
+                raise InputError(f"there are no specs {name!r}; there are {', '.join(type(self).model_fields)}")
             specs[name] = choice if isinstance(choice, Spec) else getattr(self, name).changed(**choice)
         return self.changed(**specs)
 

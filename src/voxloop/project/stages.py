@@ -2,23 +2,62 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Executor, Progress
+from voxloop.blocks import Executor, Progress, Shape3
+from voxloop.errors import InputError
 from voxloop.features import FeatureTable, compute_scale, with_context
-from voxloop.project.cache import ArrayCache
+from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.images import ProjectImage
 from voxloop.specs import FeatureSpec, SlicSpec, digest_of
 from voxloop.supervoxels import Supervoxels, slic
 from voxloop.supervoxels.extent import Extent, extent
+from voxloop.volume import ArrayLike
+
+logger = logging.getLogger(__name__)
+Value = TypeVar("Value")
 
 # Raised when a stage gives other bits for the same specs, so that what an older version computed counts as stale.
 _SUPERVOXELS_VERSION = 1
 _FEATURES_VERSION = 1
+
+
+class Kept:
+    """The newest value of each name, with the digest of what it was made from."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, tuple[str, Any]] = {}
+
+    def get(self, name: str, digest: str, compute: Callable[[], Value]) -> Value:
+        """Return the value of `name`, computed unless it is there under the same digest."""
+        known_digest, value = self._values.get(name, ("", None))
+        if known_digest != digest:
+            value = compute()
+            self._values[name] = (digest, value)
+        kept: Value = value
+        return kept
+
+
+def read_entry(cache: ArrayCache, name: str, digest: str, read: Callable[[Entry], Value]) -> Value | None:
+    """Return what `read` makes of a cache entry; None if there is none or, with a warning, if it cannot be right.
+
+    Whatever is read here may have been written by a stranger: what `read` lets through must not lead a kernel out of
+    its arrays.
+    """
+    entry = cache.get(name, digest)
+    if entry is None:
+        return None
+    try:
+        return read(entry)
+    except (KeyError, TypeError, ValueError) as error:  # InputError is a ValueError
+        logger.warning("%s in the cache is damaged and will be computed again: %s", name, error)
+        return None
 
 
 @dataclass
@@ -48,22 +87,25 @@ class ImageStages:
     save: bool
     executor: Executor
     progress: Progress | None
-    _kept: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    _kept: Kept = field(default_factory=Kept)
 
     def supervoxels(self, spec: SlicSpec) -> Supervoxels:
         """Return the supervoxels under `spec`."""
         digest = supervoxels_digest(self.content_digest, spec)
-        return self._keep("supervoxels", digest, lambda: self._load_supervoxels(digest) or self._slic(spec, digest))
+        return self._kept.get("supervoxels", digest, lambda: self._load_supervoxels(digest) or self._slic(spec, digest))
 
     def features(self, slic_spec: SlicSpec, spec: FeatureSpec) -> FeatureTable:
         """Return the feature table under `spec` of the supervoxels under `slic_spec`."""
         digest = features_digest(self.content_digest, slic_spec, spec)
-        return self._keep("features", digest, lambda: self._join_scales(slic_spec, spec))
+        return self._kept.get("features", digest, lambda: self._join_scales(slic_spec, spec))
 
     def extent(self, spec: SlicSpec) -> Extent:
         """Return which slices the supervoxels under `spec` meet."""
         digest = supervoxels_digest(self.content_digest, spec)
-        return self._keep("extent", digest, lambda: self._load_extent(digest) or self._measure_extent(spec, digest))
+        cut = self.supervoxels(spec)
+        return self._kept.get(
+            "extent", digest, lambda: self._load_extent(digest, cut.n) or self._measure_extent(cut, digest)
+        )
 
     def voxel_supervoxels(self, spec: SlicSpec, indices: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Return the supervoxel of each voxel, given by linear indices in C order."""
@@ -71,19 +113,18 @@ class ImageStages:
         found: NDArray[np.uint32] = labels.reshape(-1)[indices]
         return found
 
-    def _keep(self, name: str, digest: str, compute: Any) -> Any:
-        kept_digest, value = self._kept.get(name, ("", None))
-        if kept_digest != digest:
-            value = compute()
-            self._kept[name] = (digest, value)
-        return value
-
     def _load_supervoxels(self, digest: str) -> Supervoxels | None:
         labels = self.cache.get(f"supervoxels-{self.index}", digest)
-        tables = self.cache.get(f"supervoxel-tables-{self.index}", digest)
-        if labels is None or tables is None:
+        if labels is None:
             return None
-        return Supervoxels.from_arrays({**labels.arrays, **tables.arrays}, tables.meta)
+
+        def read(tables: Entry) -> Supervoxels:
+            supervoxels = Supervoxels.from_arrays({**labels.arrays, **tables.arrays}, tables.meta)
+            _check_tables(supervoxels)
+            _check_labels(supervoxels.labels, self.image.volume.shape, supervoxels.n)
+            return supervoxels
+
+        return read_entry(self.cache, f"supervoxel-tables-{self.index}", digest, read)
 
     def _slic(self, spec: SlicSpec, digest: str) -> Supervoxels:
         volume, mask = self.image.volume, self.image.mask
@@ -97,19 +138,21 @@ class ImageStages:
         self.cache.put(f"supervoxel-tables-{self.index}", digest, arrays, meta=meta)
         return self._load_supervoxels(digest) or computed
 
-    def _load_extent(self, digest: str) -> Extent | None:
-        entry = self.cache.get(f"extent-{self.index}", digest)
-        if entry is None:
-            return None
-        a = {name: np.asarray(array) for name, array in entry.arrays.items()}
-        return Extent(a["first"], a["last"], (a["in_z"], a["in_y"], a["in_x"]))
+    def _load_extent(self, digest: str, n: int) -> Extent | None:
+        def read(entry: Entry) -> Extent:
+            a = {name: np.asarray(array) for name, array in entry.arrays.items()}
+            loaded = Extent(a["first"], a["last"], (a["in_z"], a["in_y"], a["in_x"]))
+            _check_extent(loaded, self.image.volume.shape, n)
+            return loaded
 
-    def _measure_extent(self, spec: SlicSpec, digest: str) -> Extent:
-        supervoxels = self.supervoxels(spec)
+        return read_entry(self.cache, f"extent-{self.index}", digest, read)
+
+    def _measure_extent(self, supervoxels: Supervoxels, digest: str) -> Extent:
         measured = extent(supervoxels.labels, supervoxels.n, executor=self.executor, progress=self.progress)
         if self.save:
-            arrays = {"first": measured.first, "last": measured.last}
-            arrays |= dict(zip(("in_z", "in_y", "in_x"), measured.voxels_per_slice, strict=True))
+            in_z, in_y, in_x = measured.voxels_per_slice
+            arrays: dict[str, NDArray[Any]] = {"in_z": in_z, "in_y": in_y, "in_x": in_x}
+            arrays |= {"first": measured.first, "last": measured.last}
             self.cache.put(f"extent-{self.index}", digest, arrays)
         return measured
 
@@ -120,11 +163,9 @@ class ImageStages:
 
     def _scale(self, slic_spec: SlicSpec, spec: FeatureSpec, sigma: float, digest: str) -> FeatureTable:
         """Return the features at one sigma, from the cache if they are there."""
-        name = scale_entry(self.index, sigma)
-        entry = self.cache.get(name, digest)
-        if entry is not None:
-            return FeatureTable(np.asarray(entry.arrays["values"]), tuple(entry.meta["names"]))
-        supervoxels = self.supervoxels(slic_spec)
+        name, supervoxels = scale_entry(self.index, sigma), self.supervoxels(slic_spec)
+        if loaded := read_entry(self.cache, name, digest, lambda entry: _read_table(entry, supervoxels.n)):
+            return loaded
         table = compute_scale(
             self.image.volume, supervoxels.labels, supervoxels.n, sigma=sigma, spec=spec,
             executor=self.executor, progress=self.progress,
@@ -132,6 +173,57 @@ class ImageStages:
         if self.save:
             self.cache.put(name, digest, {"values": table.values}, meta={"names": list(table.names)})
         return table
+
+
+def _check_tables(supervoxels: Supervoxels) -> None:
+    """Raise `InputError` unless the tables of 1..n supervoxels have the right shapes and name no other supervoxel."""
+    n, edges, area = supervoxels.n, supervoxels.graph.edges, supervoxels.graph.area
+    _check_array("sizes", supervoxels.sizes, (n,), "iu", low=1)
+    _check_array("centers", supervoxels.centers, (n, 3), "f", low=0)
+    _check_array("edges", edges, (len(edges), 2), "iu", low=1, high=n)
+    _check_array("area", area, (len(edges),), "f", low=0)
+
+
+def _check_labels(labels: ArrayLike, shape: Shape3, n: int) -> None:
+    """Raise `InputError` unless `labels` are those of a volume of `shape` cut into `n` supervoxels."""
+    if tuple(labels.shape) != shape or labels.dtype != np.uint32:
+        raise InputError(f"labels are {labels.dtype} of shape {labels.shape}")
+    # A tenth of a second a gigabyte, once: without it a wrong id would be followed out of every table.
+    highest = max(int(np.max(labels[z : z + 16])) for z in range(0, shape[0], 16))
+    if highest > n:
+        raise InputError(f"labels reach {highest} but there are {n} supervoxels")
+
+
+def _check_extent(loaded: Extent, shape: Shape3, n: int) -> None:
+    """Raise `InputError` unless an extent is one of `n` supervoxels in a volume of `shape`."""
+    for name in ("first", "last"):
+        array = getattr(loaded, name)
+        _check_array(name, array, (n, 3), "i", low=0)
+        if (array >= shape).any():
+            raise InputError(f"{name} reaches beyond the volume")
+    for axis, counts in zip("zyx", loaded.voxels_per_slice, strict=True):
+        _check_array(f"in_{axis}", counts, (shape["zyx".index(axis)],), "i", low=0)
+
+
+def _read_table(entry: Entry, n: int) -> FeatureTable:
+    values = np.asarray(entry.arrays["values"])
+    _check_array("values", values, (n, len(entry.meta["names"])), "f")
+    return FeatureTable(values, tuple(map(str, entry.meta["names"])))
+
+
+def _check_array(
+    name: str,
+    array: NDArray[Any],
+    shape: tuple[int, ...],
+    kinds: str,
+    *,
+    low: int | None = None,
+    high: int | None = None,
+) -> None:
+    if array.shape != shape or array.dtype.kind not in kinds or not np.isfinite(array).all():
+        raise InputError(f"{name} is {array.dtype} of shape {array.shape}, or not finite")
+    if (low is not None and array.min(initial=low) < low) or (high is not None and array.max(initial=high) > high):
+        raise InputError(f"{name} reaches from {array.min()} to {array.max()}")
 
 
 def supervoxels_digest(content_digest: str, spec: SlicSpec) -> str:
