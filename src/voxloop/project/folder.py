@@ -151,7 +151,7 @@ class ProjectFolder:
         """
         folder = Path(folder)
         if not is_project(folder):
-            raise MissingFileError(f"{folder} is no voxloop project: it has no {DOCUMENT}")
+            raise MissingFileError(f"{folder} is no voxloop project: it has no {DOCUMENT}, or none that you may read")
         lock = None if read_only else ProjectLock(folder)
         if lock is not None:
             lock.acquire()
@@ -188,6 +188,11 @@ class ProjectFolder:
     def read_only(self) -> bool:
         """Whether the project was opened to look at only."""
         return self._lock is None
+
+    @property
+    def recovered(self) -> str | None:
+        """What a crash left unfinished and opening the project cut off, in one sentence; None after a clean end."""
+        return self._log.recovered
 
     @property
     def images(self) -> tuple[ImageRecord, ...]:
@@ -415,5 +420,8 @@ def _palette_color(class_id: int) -> str:
 
 
 def is_project(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is a voxloop project folder."""
-    return (Path(path) / DOCUMENT).is_file()
+    """Whether `path` is a voxloop project folder that can be read."""
+    try:
+        return (Path(path) / DOCUMENT).is_file()
+    except OSError:  # the folder is closed to this user
+        return False

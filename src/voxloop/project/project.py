@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.active import SliceSuggestion, suggest_slices, top_uncertain, uncertainty
-from voxloop.classify import Forest, Prediction, SupervoxelLabels, fit_forest, label_supervoxels
+from voxloop.classify import Forest, Prediction, SupervoxelLabels, label_supervoxels
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable
 from voxloop.project import export, models
@@ -26,8 +26,10 @@ from voxloop.project.stages import (
     scale_entry,
     supervoxels_digest,
 )
+from voxloop.project.training import fit_labels
 from voxloop.specs import digest_of
 from voxloop.supervoxels import Supervoxels
+from voxloop.supervoxels.extent import Extent
 
 Stage = Literal["supervoxels", "features", "prediction"]
 State = Literal["missing", "stale", "ready"]
@@ -77,6 +79,10 @@ class Project(ProjectFolder):
     def supervoxels(self, image: int = 0) -> Supervoxels:
         """Return the supervoxels of an image."""
         return self._stages_of(image).supervoxels(self.specs.slic)
+
+    def extent(self, image: int = 0) -> Extent:
+        """Return which slices the supervoxels of an image meet."""
+        return self._stages_of(image).extent(self.specs.slic)
 
     def features(self, image: int = 0) -> FeatureTable:
         """Return the features of an image's supervoxels."""
@@ -137,7 +143,7 @@ class Project(ProjectFolder):
         supervoxels = self.supervoxels(image)
         return suggest_slices(
             self.uncertainty(image),
-            self._stages_of(image).extent(self.specs.slic),
+            self.extent(image),
             supervoxels.centers,
             spacing=self._image_record(image).spacing,
             labelled=self.labels(image).ids,
@@ -174,6 +180,7 @@ class Project(ProjectFolder):
 
     def state_of(self, stage: Stage, image: int = 0) -> State:
         """Return whether a stage's result is on the disk, was made from something that has changed, or is missing."""
+        self._image_record(image)
         everywhere = range(len(self.images))
         if stage == "prediction" and not all(self.is_current("features", index) for index in everywhere):
             # Its digest is not known before there are supervoxels that the labels can be given to.
@@ -231,21 +238,16 @@ class Project(ProjectFolder):
         )
 
     def _features_digest(self, image: int) -> str:
-        return features_digest(self.images[image].content_digest, self.specs.slic, self.specs.features)
+        return features_digest(self._image_record(image).content_digest, self.specs.slic, self.specs.features)
 
     def _fit(self, labels: Sequence[SupervoxelLabels], digest: str) -> Forest:
-        labelled = [(index, of_image) for index, of_image in enumerate(labels) if of_image.n]
-        if not labelled:
-            raise InputError("there are no labels to train on")
-        known = {int(c) for _, of_image in labelled for c in of_image.classes}
-        if len(known) == 1:
-            name = self.class_names[known.pop()]
-            raise InputError(f"all labels are {name!r}; training needs labels of two classes at least")
-        tables = [self.features(index).values[of_image.ids.astype(np.int64) - 1] for index, of_image in labelled]
-        rows = np.concatenate(tables)
-        classes = np.concatenate([of_image.classes for _, of_image in labelled])
-        weights = np.concatenate([of_image.purity for _, of_image in labelled])
-        forest = fit_forest(rows, classes, self.specs.classifier, weights=weights, executor=self.executor)
+        forest = fit_labels(
+            labels,
+            lambda index: self.features(index).values,
+            self.class_names,
+            self.specs.classifier,
+            executor=self.executor,
+        )
         if not self.read_only:
             models.save_forest(self.folder / "models" / "forest.npz", forest, digest)
         return forest
