@@ -25,11 +25,11 @@ Float64 = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 AXIS_NAMES = "zyx"
-# Below this angle a plane moves by less than a hundredth of a voxel at any radius in use. At half a degree the search
-# stops up to 6 % below its upper bound; it goes on for a few microseconds.
-_MIN_ANGLE = np.radians(0.005)
+# The best normals can fill a tiny region where three balls are just touched. Stopped at half a degree, a search ended
+# 3 % below the optimum; stopped at 0.005 degrees, 2 of 1000 missed 1 %; at this angle none did, at no cost in time.
+_MIN_ANGLE = np.radians(0.0005)
 _N_SAMPLES = 2000
-_TOTAL_WEIGHT = 2**30  # of the balls within reach, as integers
+_TOTAL_WEIGHT = 2**50  # of the balls within reach, as integers
 
 
 @dataclass(frozen=True)
@@ -260,10 +260,10 @@ def _bound_normals(
     np.minimum(sines, 2.0, out=sines)
     directions = np.divide(offsets.T, distances, out=np.zeros((3, len(radii))), where=distances > 0)
     normal, score, upper = branch_and_bound(
-        directions.astype(np.float32),
-        sines.astype(np.float32),
-        np.sqrt(np.maximum(1 - sines * sines, 0)).astype(np.float32),
-        np.rint(weights * scale).astype(np.int32),
+        directions,
+        sines,
+        np.sqrt(np.maximum(1 - sines * sines, 0)),
+        np.rint(weights * scale).astype(np.int64),
         int(np.ceil(best * scale)),
         eps,
         _MIN_ANGLE,

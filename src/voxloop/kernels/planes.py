@@ -8,23 +8,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
-# The bound must not lose the best plane to rounding: float32 knows the sine of an angle to 2e-7.
-_SLACK = np.float32(1e-6)
+_SLACK = 1e-9  # the bound must not lose the best plane to rounding
 
 
 @njit(cache=True, nogil=True)
 def branch_and_bound(
-    directions: Float32, sines: Float32, cosines: Float32, weights: Int32, lower: int, eps: float, min_angle: float
+    directions: Float64, sines: Float64, cosines: Float64, weights: Int64, lower: int, eps: float, min_angle: float
 ) -> tuple[Float64, int, int]:
     """Return the normal of the plane through the origin that cuts balls of the highest weight, and bounds of it.
 
     Ball j lies in the direction `directions[:, j]` (unit vectors (3, s)) and is seen under the angle with `sines[j]`
-    and `cosines[j]`; a sine of 1 or more says that every plane cuts it. Integer weights, less than 2^31 together, make
-    sums exact: the order of the balls does not matter.
+    and `cosines[j]`; a sine of 1 or more says that every plane cuts it. Integer weights make sums exact, so that the
+    order of the balls does not matter.
 
     The half-sphere of normals is cut into four spherical triangles, the one with the highest upper bound is split in
     four at the middles of its sides, and so on, until no bound passes the weight found by more than the share `eps`.
@@ -37,7 +35,6 @@ def branch_and_bound(
     triangles = np.empty((64, 3, 3))
     n_triangles = 1
     corners = np.empty((4, 3, 3))
-    normal = np.empty(3, np.float32)
     while len(heap) > 0:
         parent, cell = heappop(heap)
         if -parent <= (1.0 + eps) * lower:
@@ -50,13 +47,10 @@ def branch_and_bound(
         for k in range(4):
             center, cos_delta = _circumscribe(corners[k])
             sin_delta = np.sqrt(max(0.0, 1.0 - cos_delta * cos_delta))
-            normal[0], normal[1], normal[2] = center
-            upper, score = _weigh(
-                directions, sines, cosines, weights, normal, np.float32(sin_delta), np.float32(cos_delta)
-            )
-            bound = min(int(upper), -parent)
+            upper, score = _weigh(directions, sines, cosines, weights, center, sin_delta, cos_delta)
+            bound = min(upper, -parent)
             if score > lower:
-                lower = int(score)
+                lower = score
                 best[0], best[1], best[2] = center
             if bound <= (1.0 + eps) * lower or sin_delta < min_angle:
                 closed = max(closed, bound)
@@ -73,30 +67,30 @@ def branch_and_bound(
 
 @njit(cache=True, nogil=True)
 def _weigh(
-    directions: Float32,
-    sines: Float32,
-    cosines: Float32,
-    weights: Int32,
-    normal: Float32,
-    sin_delta: np.float32,
-    cos_delta: np.float32,
-) -> tuple[np.int32, np.int32]:
+    directions: Float64,
+    sines: Float64,
+    cosines: Float64,
+    weights: Int64,
+    normal: tuple[float, float, float],
+    sin_delta: float,
+    cos_delta: float,
+) -> tuple[int, int]:
     """Return what a normal within the angle delta of `normal` can cut at most, and what `normal` itself cuts."""
     z, y, x = directions[0], directions[1], directions[2]
-    mz, my, mx = normal[0], normal[1], normal[2]
-    upper = np.int32(0)
-    lower = np.int32(0)
+    mz, my, mx = normal
+    upper = 0
+    lower = 0
     for j in range(len(weights)):
         t = abs(mz * z[j] + my * y[j] + mx * x[j])
         # sin(alpha + delta); from a right angle on, every plane of the cell cuts the ball
         reached = (t <= sin_delta * cosines[j] + cos_delta * sines[j] + _SLACK) | (sines[j] >= cos_delta)
-        upper = np.int32(upper + np.int32(reached) * weights[j])
-        lower = np.int32(lower + np.int32(t <= sines[j]) * weights[j])
+        upper += reached * weights[j]
+        lower += (t <= sines[j]) * weights[j]
     return upper, lower
 
 
 @njit(cache=True, nogil=True)
-def _sum(weights: Int32) -> int:
+def _sum(weights: Int64) -> int:
     total = 0
     for weight in weights:
         total += weight
