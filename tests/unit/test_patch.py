@@ -216,7 +216,7 @@ def test_bad_answers(changed, message):
 
 
 def test_two_clicks_label_mitochondria(real_data):
-    """On real electron microscopy: a plane through a mitochondrion's border, answered from the annotation by the best line."""
+    """On real electron microscopy: a plane at a mitochondrion's border, answered by the best line."""
     folder = real_data("epfl_hippocampus_ca1")
     box = (slice(0, 42), slice(200, 326), slice(200, 326))
     image, truth = (tifffile.imread(folder / name)[box] for name in ("image.tif", "label.tif"))

@@ -101,6 +101,15 @@ def test_what_lies_beside_an_earlier_plane_counts_half():
     assert (second.axis, second.center[0]) == (0, 32)
 
 
+def test_the_bound_holds_for_centres_that_were_left_out():
+    """A plane through the first centre cuts two of its four neighbours: 1.0, and 1.08 elsewhere is not 10 % more."""
+    tetrahedron = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 4 + 10
+    centers = np.concatenate([[[10, 10, 10]], tetrahedron, [[30, 30, 30]]])
+    (plane,) = best_planes([0.6, *[0.2] * 4, 1.08], centers, [1] * 6, shape=SHAPE, number_of_centers=2, eps=0.1)
+    assert (plane.score, plane.upper_bound) == (pytest.approx(1.0), pytest.approx(1.08))
+    assert plane.gap == pytest.approx(0.08)
+
+
 def test_comes_to_an_end():
     centers = np.array([[5.0, 5, 5], [30, 30, 30]])
     planes = best_planes([0.5, 0.4], centers, [100, 100], shape=SHAPE, number=10)
