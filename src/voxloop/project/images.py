@@ -18,6 +18,7 @@ from voxloop.specs import PositiveFloat, Spec, digest_of
 from voxloop.volume import ArrayLike, Volume
 
 Crop = tuple[slice, slice, slice]
+Count = Annotated[int, Field(ge=1)]
 
 
 class FileRecord(Spec):
@@ -42,8 +43,8 @@ class ImageRecord(Spec):
 
     name: str
     file: FileRecord
-    shape: tuple[int, int, int]
-    n_channels: Annotated[int, Field(ge=1)]
+    shape: tuple[Count, Count, Count]
+    n_channels: Count
     dtype: str
     spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     unit: str
