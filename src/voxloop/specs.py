@@ -134,6 +134,7 @@ class ClassifierSpec(Spec):
     min_samples_leaf: Annotated[int, Field(ge=1)] = 1
     max_features: Literal["sqrt", "log2", "all"] = "sqrt"
     balanced: bool = True
+    autocontext: bool = True
     smoothing: Annotated[int, Field(ge=0, le=100)] = 3
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 

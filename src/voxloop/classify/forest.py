@@ -51,6 +51,31 @@ class Forest:
         out /= out.sum(axis=1, keepdims=True)
         return out
 
+    def predict_held_out(self, values: ArrayLike, folds: ArrayLike) -> NDArray[np.float32]:
+        """Return for each training row what the trees say that left it out: an honest opinion of a labelled row.
+
+        Parameters
+        ----------
+        values, folds
+            The (m, n_features) rows and (m,) folds that the forest was trained with; a row without a fold gets the
+            opinion of all trees.
+        """
+        table, fold_of_row = np.asarray(values, np.float32), np.asarray(folds)
+        held_out = self.predict(table)
+        left_out = np.array(fold_of_trees(folds, self.n_trees))
+        for fold in np.unique(fold_of_row[fold_of_row >= 0]):
+            trees = np.flatnonzero(left_out == fold)
+            if trees.size:
+                rows = fold_of_row == fold
+                held_out[rows] = self._some_trees(int(trees[0]), int(trees[-1]) + 1).predict(table[rows])
+        return held_out
+
+    def _some_trees(self, start: int, stop: int) -> Forest:
+        """Return the forest of the trees from `start` to `stop`."""
+        nodes = slice(self.roots[start], self.roots[stop])
+        arrays = (self.feature[nodes], self.threshold[nodes], self.left[nodes], self.value[nodes])
+        return Forest(self.classes, self.n_features, self.roots[start : stop + 1] - self.roots[start], *arrays)
+
     def disagreement(self, values: ArrayLike, *, executor: Executor | None = None) -> NDArray[np.float32]:
         """Return how far the trees disagree about each row of a table (n, n_features), in bits.
 
@@ -139,6 +164,7 @@ def fit_forest(
     spec: ClassifierSpec | None = None,
     *,
     weights: ArrayLike | None = None,
+    folds: ArrayLike | None = None,
     executor: Executor | None = None,
 ) -> Forest:
     """Train a forest on labelled rows.
@@ -153,6 +179,9 @@ def fit_forest(
         Number of trees, leaf size, features tried a split, class balance, seed.
     weights
         (m,) positive weight of each row, such as its purity; 1 by default.
+    folds
+        (m,) number of the fold that each row belongs to, below 0 for none. The first trees leave out fold 0, as many
+        the next fold, and so on; `Forest.predict_held_out` asks them of those rows. By default every tree sees all.
     executor
         Grows the trees; the result does not depend on it.
 
@@ -167,25 +196,42 @@ def fit_forest(
     _check_training_data(table, class_of_row)
     known, index = np.unique(class_of_row, return_inverse=True)
     row_weights = _row_weights(index, known.size, weights, balanced=spec.balanced)
-    columns = np.ascontiguousarray(table.T)
-    n_features = columns.shape[0]
+    n_features = table.shape[1]
     tried = {"sqrt": int(np.sqrt(n_features)), "log2": int(np.log2(n_features)), "all": n_features}[spec.max_features]
     seeds = np.random.SeedSequence(spec.seed).generate_state(spec.n_trees)
+    left_out = fold_of_trees(folds, spec.n_trees)
+    kept = {fold: _rows_kept(class_of_row, folds, fold) for fold in set(left_out)}
+    columns = {fold: np.ascontiguousarray(table[rows].T) for fold, rows in kept.items()}
 
-    def grow(seed: np.uint32) -> tuple[NDArray[Any], ...]:
-        room = 2 * class_of_row.size
+    def grow(tree: int) -> tuple[NDArray[Any], ...]:
+        rows = kept[left_out[tree]]
+        room = 2 * len(rows)
         feature, left = np.empty(room, np.int32), np.empty(room, np.int32)
         threshold, value = np.empty(room, np.float32), np.empty((room, known.size), np.float32)
         n = grow_tree(
-            columns, index.astype(np.int32), row_weights, known.size, max(1, tried), spec.min_samples_leaf, int(seed),
-            feature, threshold, left, value,
+            columns[left_out[tree]], index[rows].astype(np.int32), row_weights[rows], known.size, max(1, tried),
+            spec.min_samples_leaf, int(seeds[tree]), feature, threshold, left, value,
         )  # fmt: skip
         return feature[:n].copy(), threshold[:n].copy(), left[:n].copy(), value[:n].copy()
 
-    trees = list((executor or default_executor()).map(grow, seeds))
+    trees = list((executor or default_executor()).map(grow, range(spec.n_trees)))
     feature, threshold, left, value = (np.concatenate(parts) for parts in zip(*trees, strict=True))
     roots = np.cumsum([0, *(len(tree[0]) for tree in trees)]).astype(np.int32)
     return Forest(known.astype(np.int32), n_features, roots, feature, threshold, left, value)
+
+
+def fold_of_trees(folds: ArrayLike | None, n_trees: int) -> list[int]:
+    """Return the fold that each tree leaves out, the same number of trees a fold as far as possible; -1 for none."""
+    n_folds = 0 if folds is None else int(np.max(folds)) + 1
+    return [tree * n_folds // n_trees if n_folds else -1 for tree in range(n_trees)]
+
+
+def _rows_kept(classes: NDArray[Any], folds: ArrayLike | None, fold: int) -> NDArray[np.intp]:
+    """Return the rows that the trees of a fold see."""
+    rows = np.arange(len(classes)) if folds is None or fold < 0 else np.flatnonzero(np.asarray(folds) != fold)
+    if np.unique(classes[rows]).size < np.unique(classes).size:
+        raise InputError(f"folds must leave labels of every class, but fold {fold} holds all labels of one")
+    return rows
 
 
 def _entropy(shares: NDArray[np.float32]) -> NDArray[np.float32]:

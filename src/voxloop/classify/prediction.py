@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Executor
-from voxloop.classify.forest import Forest
+from voxloop.classify.autocontext import Classifier
 from voxloop.classify.smoothing import smooth
 from voxloop.errors import InputError
 from voxloop.supervoxels import Adjacency
@@ -38,23 +38,25 @@ class Prediction:
     @classmethod
     def by(
         cls,
-        forest: Forest,
+        classifier: Classifier,
         values: NDArray[np.float32],
         graph: Adjacency,
         classes: NDArray[np.int32],
         *,
         smoothing: int = 0,
+        opinion: NDArray[np.float32] | None = None,
         executor: Executor | None = None,
     ) -> Prediction:
-        """Return what `forest` says of a table (n, f), smoothed along the graph.
+        """Return what `classifier` says of a table (n, f), smoothed along the graph.
 
-        There is a column for each of `classes` (k,), known to the forest or not.
+        There is a column for each of `classes` (k,), known to the classifier or not. `opinion` is what its first
+        forest says of the table, if that is known already.
         """
-        if missing := set(forest.classes.tolist()) - set(classes.tolist()):
-            raise InputError(f"classes must hold all that the forest knows; {sorted(missing)} is missing")
+        if missing := set(classifier.classes.tolist()) - set(classes.tolist()):
+            raise InputError(f"classes must hold all that the classifier knows; {sorted(missing)} is missing")
         probabilities = np.zeros((len(values), len(classes)), np.float32)
-        found = smooth(forest.predict(values, executor=executor), graph, smoothing)
-        probabilities[:, np.searchsorted(classes, forest.classes)] = found
+        found = smooth(classifier.predict(values, graph, opinion=opinion, executor=executor), graph, smoothing)
+        probabilities[:, np.searchsorted(classes, classifier.classes)] = found
         return cls(probabilities, classes)
 
 

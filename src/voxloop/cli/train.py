@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, output: Output) -> None:
 
     with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
         project.configure(classifier=given(options, "n_trees", "min_samples_leaf", "seed"))
-        forest = project.train()
+        forest = project.train().first
         summary = project.label_summary()
     lines = [f"trained {forest.n_trees} trees on {summary.n_labelled:,} supervoxels, {forest.n_features} features"]
     lines += [f"  {name}: {count:,} supervoxels" for name, count in summary.counts.items()]

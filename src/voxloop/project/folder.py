@@ -260,6 +260,10 @@ class ProjectFolder:
         """Return the voxels of an image."""
         return self._image(image).volume
 
+    def mask(self, image: int = 0) -> ArrayLike | None:
+        """Return the mask (z, y, x) of an image, not 0 inside; None if all of the image counts."""
+        return self._image(image).mask
+
     # Labels
 
     @property

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from voxloop.active import top_uncertain, uncertainty
 from voxloop.blocks import Executor
-from voxloop.classify import Forest, Prediction, SupervoxelLabels, label_supervoxels
+from voxloop.classify import Classifier, Forest, LabelledImage, Prediction, SupervoxelLabels, label_supervoxels
 from voxloop.errors import VoxloopError
 from voxloop.project.training import fit_labels
 from voxloop.specs import ClassifierSpec, QuerySpec
@@ -72,6 +72,10 @@ class LiveImage:
     def n(self) -> int:
         """Number of supervoxels."""
         return self.supervoxels.n
+
+    def labelled(self, labels: SupervoxelLabels) -> LabelledImage:
+        """Return what is learned from the image with these labels."""
+        return LabelledImage.of(labels, self.values, self.supervoxels, self.spacing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,23 +243,32 @@ def _predictions(
     start: float,
 ) -> Iterator[LiveResult]:
     image = request.images[request.shown]
-    forest = fit_labels(
+    opinions: dict[int, NDArray[np.float32]] = {}
+
+    def opinion_of(index: int, first: Forest) -> NDArray[np.float32]:
+        opinions[index] = first.predict(request.images[index].values, executor=executor)
+        return opinions[index]
+
+    classifier = fit_labels(
         labels.images,
-        lambda index: request.images[index].values,
+        lambda index: request.images[index].labelled(labels.images[index]),
         request.class_names,
         request.classifier,
+        opinion_of=opinion_of,
         executor=executor,
     )
+    opinion = opinions.get(request.shown)
 
     def result(ids: NDArray[np.uint32], around: NDArray[np.uint32], *, whole: bool) -> LiveResult:
-        prediction = _predict(request, forest, ids, around, executor)
+        prediction = _predict(request, classifier, opinion, ids, around, executor)
         unsure = uncertainty(prediction.probabilities, request.query.uncertainty)
         top = np.empty(0, np.uint32)
         if whole:
             top = top_uncertain(unsure, share=request.query.top_share, exclude=labels.images[request.shown].ids)
         return LiveResult(request, labels, whole, ids, prediction, unsure, top, time.perf_counter() - start)
 
-    around = within_hops(image.supervoxels.graph, request.visible, request.classifier.smoothing)
+    reach = request.classifier.smoothing + classifier.reach
+    around = within_hops(image.supervoxels.graph, request.visible, reach)
     if 0 < around.size <= _WORTH_TWO_STEPS * image.n:
         yield result(request.visible, around, whole=False)
         if superseded():
@@ -266,19 +279,22 @@ def _predictions(
 
 def _predict(
     request: LiveRequest,
-    forest: Forest,
+    classifier: Classifier,
+    opinion: NDArray[np.float32] | None,
     ids: NDArray[np.uint32],
     around: NDArray[np.uint32],
     executor: Executor | None,
 ) -> Prediction:
-    """Return what `forest` says of `ids`, with the bits of the whole image: `around` is as far as smoothing sees."""
+    """Return what the classifier says of `ids`, with the bits of the whole image: it looks as far as `around`."""
     image = request.images[request.shown]
+    near = around.astype(np.int64) - 1
     made = Prediction.by(
-        forest,
-        image.values[around.astype(np.int64) - 1],
+        classifier,
+        image.values[near],
         induced_graph(image.supervoxels.graph, around),
         np.array(sorted(request.class_names), np.int32),
         smoothing=request.classifier.smoothing,
+        opinion=None if opinion is None else opinion[near],
         executor=executor,
     )
     rows = np.searchsorted(around, ids)

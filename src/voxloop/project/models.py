@@ -1,4 +1,4 @@
-"""Trained forests on disk: plain arrays, nothing to unpickle."""
+"""Trained classifiers on disk: plain arrays, nothing to unpickle."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from pathlib import Path
 
 import numpy as np
 
-from voxloop.classify import Forest
+from voxloop.classify import Classifier
 from voxloop.project.storage import write_atomically
 
 logger = logging.getLogger(__name__)
 
-# Raised when the same labels and features give another forest.
-VERSION = 1
+# Raised when the same labels and features give another classifier.
+VERSION = 2
 
 
-def save_forest(path: Path, forest: Forest, digest: str) -> None:
-    """Write a forest and the digest of what it was trained on; raises `StorageError` if that fails."""
+def save_classifier(path: Path, classifier: Classifier, digest: str) -> None:
+    """Write a classifier and the digest of what it was trained on; raises `StorageError` if that fails."""
     path.parent.mkdir(exist_ok=True)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, digest=np.array(digest), **forest.to_arrays())  # type: ignore[arg-type]  # its stub
+    np.savez_compressed(buffer, digest=np.array(digest), **classifier.to_arrays())  # type: ignore[arg-type]  # its stub
     write_atomically(path, buffer.getvalue())
 
 
-def load_forest(path: Path, digest: str) -> Forest | None:
-    """Return the forest trained on what `digest` stands for, or None if the file holds another or is damaged."""
+def load_classifier(path: Path, digest: str) -> Classifier | None:
+    """Return the classifier trained on what `digest` stands for, or None if the file holds another or is damaged."""
     if not path.exists():
         return None
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             if str(arrays["digest"]) != digest:
                 return None
-            return Forest.from_arrays(dict(arrays))
+            return Classifier.from_arrays(dict(arrays))
     except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise nearly anything
         reason = f"{type(error).__name__}, {str(error)[:100]!r}"
         logger.warning("%s is damaged and will be trained again: %s", path.name, reason)

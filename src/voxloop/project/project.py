@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.active import SliceSuggestion, suggest_slices, top_uncertain, uncertainty
-from voxloop.classify import Forest, Prediction, SupervoxelLabels, label_supervoxels
+from voxloop.classify import Classifier, Forest, LabelledImage, Prediction, SupervoxelLabels, label_supervoxels
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable
 from voxloop.project import export, models
@@ -88,8 +89,8 @@ class Project(ProjectFolder):
         """Return the features of an image's supervoxels."""
         return self._stages_of(image).features(self.specs.slic, self.specs.features)
 
-    def train(self) -> Forest:
-        """Return the forest trained on the labels of all images.
+    def train(self) -> Classifier:
+        """Return the classifier trained on the labels of all images.
 
         Raises
         ------
@@ -99,12 +100,12 @@ class Project(ProjectFolder):
         if not self.images:
             raise InputError("the project has no images")
         labels = [self.labels(index) for index in range(len(self.images))]
-        digest = self._forest_digest(labels)
-        return self._kept.get("forest", digest, lambda: self._load_forest(digest) or self._fit(labels, digest))
+        digest = self._classifier_digest(labels)
+        return self._kept.get("classifier", digest, lambda: self._load_classifier(digest) or self._fit(labels, digest))
 
     def predict(self, image: int = 0) -> Prediction:
         """Return what the classifier says of an image's supervoxels."""
-        forest = self.train()
+        classifier = self.train()
         classes = np.array(sorted(self.class_names), np.int32)
         digest = self._prediction_digest(image)
         name = f"prediction-{image}"
@@ -114,11 +115,12 @@ class Project(ProjectFolder):
             if loaded := read_entry(self._cache, name, digest, lambda entry: _read_prediction(entry, n, classes)):
                 return loaded
             made = Prediction.by(
-                forest,
+                classifier,
                 self.features(image).values,
                 self.supervoxels(image).graph,
                 classes,
                 smoothing=self.specs.classifier.smoothing,
+                opinion=self._opinion(image, classifier.first),
                 executor=self.executor,
             )
             if not self.read_only:
@@ -222,38 +224,53 @@ class Project(ProjectFolder):
             return {scale_entry(image, sigma): digest for sigma, digest in digests.items()}
         return {f"prediction-{image}": self._prediction_digest(image)}
 
-    def _forest_digest(self, labels: Sequence[SupervoxelLabels]) -> str:
-        """Return the digest of all that the forest depends on."""
+    def _classifier_digest(self, labels: Sequence[SupervoxelLabels]) -> str:
+        """Return the digest of all that the classifier depends on."""
         parts = []
         for index, of_image in enumerate(labels):
             if of_image.n:
                 rows = [of_image.ids.tolist(), of_image.classes.tolist(), of_image.purity.tolist()]
                 parts.append([self._features_digest(index), rows])
-        return digest_of("forest", models.VERSION, self.specs.classifier.digest, parts)
+        return digest_of("classifier", models.VERSION, self.specs.classifier.digest, parts)
 
     def _prediction_digest(self, image: int) -> str:
         labels = [self.labels(index) for index in range(len(self.images))]
         return digest_of(
-            "prediction", self._forest_digest(labels), self._features_digest(image), sorted(self.class_names)
+            "prediction", self._classifier_digest(labels), self._features_digest(image), sorted(self.class_names)
         )
 
     def _features_digest(self, image: int) -> str:
         return features_digest(self._image_record(image).content_digest, self.specs.slic, self.specs.features)
 
-    def _fit(self, labels: Sequence[SupervoxelLabels], digest: str) -> Forest:
-        forest = fit_labels(
+    def _fit(self, labels: Sequence[SupervoxelLabels], digest: str) -> Classifier:
+        classifier = fit_labels(
             labels,
-            lambda index: self.features(index).values,
+            lambda index: LabelledImage.of(
+                labels[index], self.features(index).values, self.supervoxels(index), self.images[index].spacing
+            ),
             self.class_names,
             self.specs.classifier,
+            opinion_of=self._opinion,
             executor=self.executor,
         )
         if not self.read_only:
-            models.save_forest(self.folder / "models" / "forest.npz", forest, digest)
-        return forest
+            models.save_classifier(self._classifier_path, classifier, digest)
+        return classifier
 
-    def _load_forest(self, digest: str) -> Forest | None:
-        return models.load_forest(self.folder / "models" / "forest.npz", digest)
+    def _load_classifier(self, digest: str) -> Classifier | None:
+        return models.load_classifier(self._classifier_path, digest)
+
+    @property
+    def _classifier_path(self) -> Path:
+        return self.folder / "models" / "classifier.npz"
+
+    def _opinion(self, image: int, first: Forest) -> NDArray[np.float32]:
+        """Return what the first forest says of an image: training needs it, and prediction again."""
+        labels = [self.labels(index) for index in range(len(self.images))]
+        digest = digest_of(self._classifier_digest(labels), self._features_digest(image))
+        return self._kept.get(
+            f"opinion-{image}", digest, lambda: first.predict(self.features(image).values, executor=self.executor)
+        )
 
 
 def _read_prediction(entry: Entry, n: int, classes: NDArray[np.int32]) -> Prediction:

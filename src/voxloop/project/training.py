@@ -1,4 +1,4 @@
-"""From the labels of all images to one forest."""
+"""From the labels of all images to one classifier."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Executor
-from voxloop.classify import Forest, SupervoxelLabels, fit_forest
+from voxloop.classify import Classifier, Forest, LabelledImage, SupervoxelLabels, fit_classifier
 from voxloop.errors import InputError
 from voxloop.specs import ClassifierSpec
 
 
 def fit_labels(
     labels: Sequence[SupervoxelLabels],
-    values_of: Callable[[int], NDArray[np.float32]],
+    image_of: Callable[[int], LabelledImage],
     class_names: Mapping[int, str],
     spec: ClassifierSpec,
     *,
+    opinion_of: Callable[[int, Forest], NDArray[np.float32]] | None = None,
     executor: Executor | None = None,
-) -> Forest:
-    """Return the forest trained on the labelled supervoxels of several images.
+) -> Classifier:
+    """Return the classifier trained on the labelled supervoxels of several images.
 
     Parameters
     ----------
     labels
         The labelled supervoxels of each image.
-    values_of
-        Gives the table (n, f) of an image by its index; asked for images with labels only.
+    image_of
+        Gives what is learned from an image by its index; asked for images with labels only.
     class_names
         Names of the classes by id, for messages.
     spec
-        The forest.
+        The classifier.
+    opinion_of
+        Gives what the first forest says of all supervoxels of an image, by its index; see `fit_classifier`.
     executor
         Grows the trees.
 
@@ -41,14 +44,13 @@ def fit_labels(
     InputError
         If there are labels of fewer than two classes.
     """
-    labelled = [(index, of_image) for index, of_image in enumerate(labels) if of_image.n]
+    labelled = [index for index, of_image in enumerate(labels) if of_image.n]
     if not labelled:
         raise InputError("there are no labels to train on")
-    known = {int(c) for _, of_image in labelled for c in of_image.classes}
+    known = {int(c) for index in labelled for c in labels[index].classes}
     if len(known) == 1:
         name = class_names[known.pop()]
         raise InputError(f"all labels are {name!r}; training needs labels of two classes at least")
-    rows = np.concatenate([values_of(index)[of_image.ids.astype(np.int64) - 1] for index, of_image in labelled])
-    classes = np.concatenate([of_image.classes for _, of_image in labelled])
-    weights = np.concatenate([of_image.purity for _, of_image in labelled])
-    return fit_forest(rows, classes, spec, weights=weights, executor=executor)
+    images = [image_of(index) for index in labelled]
+    asked = None if opinion_of is None else lambda position, first: opinion_of(labelled[position], first)
+    return fit_classifier(images, spec, opinion_of=asked, executor=executor)

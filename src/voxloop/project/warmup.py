@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from voxloop.active.planes import best_planes
 from voxloop.blocks import Executor
 from voxloop.classify import fit_forest
 from voxloop.features import compute_features
 from voxloop.specs import SlicSpec
-from voxloop.supervoxels import slic
+from voxloop.supervoxels import from_labels, slic
+from voxloop.supervoxels.extent import extent
 from voxloop.volume import Volume
 
 
@@ -21,3 +23,7 @@ def warm_up(*, executor: Executor | None = None) -> None:
         table = compute_features(volume, supervoxels.labels, supervoxels.n, executor=executor)
         forest = fit_forest(table.values, np.arange(supervoxels.n) % 2 + 1, executor=executor)
         forest.predict(table.values, executor=executor)
+        extent(supervoxels.labels, supervoxels.n, executor=executor)
+        if not volume.is_2d:
+            from_labels(supervoxels.labels, executor=executor)
+            best_planes(np.ones(supervoxels.n), supervoxels.centers, supervoxels.sizes, shape=shape)

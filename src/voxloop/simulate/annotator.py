@@ -69,8 +69,8 @@ class SimulatedAnnotator:
         supervoxels: NDArray[np.uint32],
         segmentation: NDArray[np.integer],
         *,
-        n_uncertain: int = 3,
-        n_errors: int = 3,
+        n_uncertain: int = 5,
+        n_errors: int = 5,
     ) -> list[SimulatedStroke]:
         """Return strokes on the suggested slice: in highlighted supervoxels, then in the largest errors.
 
