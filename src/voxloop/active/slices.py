@@ -74,7 +74,8 @@ def suggest_slices(
     labelled
         Ids of labelled supervoxels: they count for nothing.
     avoid
-        Slices (axis, index) that are labelled already or were skipped.
+        Slices (axis, index) that are labelled already or were skipped. The only slice of a 2D image is not avoided:
+        there is no other.
     axes
         Axes to look along. By default all, but axes whose slices show less than a third of what the largest slice of
         the volume shows come only when the others are used up: one would paint in a narrow strip. Only z in 2D.
@@ -103,7 +104,7 @@ def suggest_slices(
     distance = _diameters(extent)
     profiles = {axis: _score_slices(values, extent, axis) for tier in tiers for axis in tier}
     for axis, index in avoid:
-        if axis in profiles:
+        if axis in profiles and len(profiles[axis]) > 1:
             _block_neighbourhood(profiles[axis], index, distance[axis] // 2)
     suggestions: list[SliceSuggestion] = []
     for tier in tiers:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Block, Executor, Progress, Shape3, map_blocks, partition
+from voxloop.errors import InputError
 from voxloop.kernels.extent import measure_extent
 from voxloop.kernels.pooling import number_locally
 from voxloop.volume import ArrayLike
@@ -44,7 +45,13 @@ class _BlockExtent:
 
 
 def extent(labels: ArrayLike, n: int, *, executor: Executor | None = None, progress: Progress | None = None) -> Extent:
-    """Return the extent of supervoxels 1..n of `labels` (z, y, x), in one pass over the voxels."""
+    """Return the extent of supervoxels 1..n of `labels` (z, y, x), in one pass over the voxels.
+
+    Raises
+    ------
+    InputError
+        If one of 1..n has no voxel, or a label is above n.
+    """
     shape = (int(labels.shape[0]), int(labels.shape[1]), int(labels.shape[2]))
     first = np.full((n, 3), np.iinfo(np.int32).max, np.int32)
     last = np.full((n, 3), -1, np.int32)
@@ -60,11 +67,15 @@ def extent(labels: ArrayLike, n: int, *, executor: Executor | None = None, progr
         last[rows] = np.maximum(last[rows], part.last)
         for total, count, where in zip(counts, part.counts, part.block.inner.slices, strict=True):
             total[where] += count
+    if empty := np.flatnonzero(last[:, 0] < 0).size:
+        raise InputError(f"labels must hold 1 to {n} without gaps, but {empty} of them have no voxel")
     return Extent(first, last, (counts[0], counts[1], counts[2]))
 
 
 def _measure_block(labels: ArrayLike, n: int, block: Block) -> _BlockExtent:
     part = np.ascontiguousarray(labels[block.inner.slices], np.uint32)
+    if part.max() > n:
+        raise InputError(f"labels hold {part.max()} but n is {n}")
     local = np.empty(part.shape, np.int32)
     ids, _ = number_locally(part.reshape(-1), np.zeros(n + 1, np.int32), local.reshape(-1))
     first = np.full((len(ids), 3), np.iinfo(np.int32).max, np.int32)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxloop.errors import InputError
+from voxloop.features import FeatureTable, with_context
+from voxloop.supervoxels import Adjacency
+
+
+def dense_averaging(graph: Adjacency) -> np.ndarray:
+    """Return the matrix that averages over the neighbours; one without neighbours keeps its own value."""
+    areas = np.zeros((graph.n, graph.n))
+    for (a, b), area in zip(graph.edges, graph.area, strict=True):
+        areas[a - 1, b - 1] += area
+        areas[b - 1, a - 1] += area
+    for i in range(graph.n):
+        areas[i, i] = 1 if areas[i].sum() == 0 else 0
+    return areas / areas.sum(axis=1, keepdims=True)
+
+
+@st.composite
+def graphs(draw, max_n=8):
+    n = draw(st.integers(1, max_n))
+    pairs = [(a, b) for a in range(1, n + 1) for b in range(a + 1, n + 1)]
+    edges = sorted(draw(st.sets(st.sampled_from(pairs)))) if pairs else []
+    area = draw(st.lists(st.floats(0.5, 9), min_size=len(edges), max_size=len(edges)))
+    return Adjacency(np.array(edges, np.int64).reshape(-1, 2), np.array(area, np.float64), n)
+
+
+def table_of(n: int, seed: int = 0) -> FeatureTable:
+    return FeatureTable(np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32), ("a", "b", "c"))
+
+
+@given(graphs(), st.integers(0, 4))
+def test_against_dense_matrices(graph, depth):
+    table, A = table_of(graph.n), dense_averaging(graph)
+    got = with_context(table, graph, depth)
+    expected = np.concatenate([np.linalg.matrix_power(A, step) @ table.values for step in range(depth + 1)], axis=1)
+    np.testing.assert_allclose(got.values, expected, rtol=1e-5, atol=1e-6)  # float32 sums of at most 8 rows
+    assert got.values.dtype == np.float32
+    assert len(set(got.names)) == 3 * (depth + 1)
+
+
+def test_names_and_depth_0():
+    table = table_of(2)
+    graph = Adjacency(np.array([[1, 2]]), np.array([1.0]), 2)
+    assert np.array_equal(with_context(table, graph, 0).values, table.values)
+    assert with_context(table, graph, 2).names[3::3] == ("a 1 step away", "a 2 steps away")
+
+
+def test_isolated_supervoxel_sees_itself():
+    graph = Adjacency(np.array([[1, 2]]), np.array([5.0]), 3)
+    got = with_context(table_of(3), graph, 2).values
+    assert np.array_equal(got[2], np.tile(table_of(3).values[2], 3))
+    assert np.array_equal(got[0, 3:6], table_of(3).values[1])
+
+
+def test_renumbering_turns_the_rows():
+    graph = Adjacency(np.array([[1, 2], [1, 3], [2, 4]]), np.array([1.0, 2.0, 3.0]), 4)
+    new = np.array([3, 1, 4, 2])
+    edges = np.sort(new[graph.edges - 1], axis=1)
+    order = np.lexsort(edges.T[::-1])
+    renumbered = Adjacency(edges[order], graph.area[order], 4)
+    table = table_of(4)
+    back = FeatureTable(table.values[np.argsort(new)], table.names)
+    got = with_context(back, renumbered, 3).values[new - 1]
+    np.testing.assert_allclose(got, with_context(table, graph, 3).values, rtol=1e-6)
+
+
+def test_bad_input():
+    with pytest.raises(InputError, match="graph has 3 supervoxels but the table has 2 rows"):
+        with_context(table_of(2), Adjacency(np.zeros((0, 2), np.int64), np.zeros(0), 3), 1)
