@@ -3,8 +3,9 @@
 Importing this costs nothing: the libraries below are imported with the first file of their format.
 """
 
+from voxloop.io.inside import source_exists
 from voxloop.io.read import open_labels, open_volume
 from voxloop.io.write import create_volume, save_volume
 from voxloop.io.writers import VolumeWriter
 
-__all__ = ["VolumeWriter", "create_volume", "open_labels", "open_volume", "save_volume"]
+__all__ = ["VolumeWriter", "create_volume", "open_labels", "open_volume", "save_volume", "source_exists"]

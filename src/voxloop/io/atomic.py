@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from voxloop.errors import InputError, MissingFileError, StorageError, VoxloopError
+from voxloop.io.inside import matching_files
 
 
 @contextmanager
@@ -51,6 +52,57 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
             _rename(temporary, path)
     finally:
         _remove(temporary)
+
+
+@contextmanager
+def replacing_files(pattern: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a folder for the files of a stack; they replace those that match `pattern` if all went well.
+
+    An older stack goes whole: slices that a shorter one left behind would be read as part of it.
+
+    Raises
+    ------
+    InputError
+        If files match `pattern` and `overwrite` is false.
+    MissingFileError
+        If the folder to write into does not exist.
+    StorageError
+        If the disk is full or writing is not permitted.
+    """
+    folder = pattern.parent
+    if not folder.is_dir():
+        raise MissingFileError(f"{pattern} cannot be written: the folder {folder} does not exist")
+    old = matching_files(pattern)
+    if old and not overwrite:
+        raise InputError(f"{old[0]} exists; choose another name or allow overwriting")
+    temporary = folder / f".slices.{uuid.uuid4().hex[:8]}.part"
+    aside = temporary.with_suffix(".old")
+    try:
+        yield temporary
+        with storing(pattern):
+            _flush(temporary)
+            _swap(folder, new=sorted(temporary.iterdir()), old=matching_files(pattern), aside=aside)
+    finally:
+        _remove(temporary)
+
+
+def _swap(folder: Path, *, new: list[Path], old: list[Path], aside: Path) -> None:
+    """Move `new` files into the folder and `old` ones out of it; if one cannot be moved, put all back."""
+    aside.mkdir()
+    moves = [(path, aside / path.name) for path in old] + [(path, folder / path.name) for path in new]
+    done = []
+    try:
+        for source, target in moves:
+            source.rename(target)
+            done.append((source, target))
+    except OSError:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise
+    finally:
+        if len(done) == len(moves) or not any(aside.iterdir()):
+            shutil.rmtree(aside, ignore_errors=True)
+    _fsync(folder)
 
 
 def _flush(path: Path) -> None:

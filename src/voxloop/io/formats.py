@@ -5,18 +5,21 @@ A new format is a new row here and a module with `read`, and `create` if it can 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
 from voxloop.errors import FormatError, MissingFileError
-from voxloop.io.stored import StoredImage
+from voxloop.io.inside import is_pattern, matching_files, name_of_pattern, split_inside
+from voxloop.io.stored import StoredImage, missing_library
 from voxloop.io.writers import Header, VolumeWriter
 
 
 class FormatModule(Protocol):
-    """What the module of a format provides."""
+    """What the module of a format provides; `create` only where it can be written."""
 
     def read(self, path: Path) -> StoredImage:
         """Return the image in `path`; its voxels stay there."""
@@ -27,25 +30,63 @@ class FormatModule(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """One format: its name, its suffixes, the first bytes of a file or the files that mark a folder, its module."""
+    """One format: its name and suffixes, the module that reads it, and what else tells that a file is in it.
+
+    Attributes
+    ----------
+    magic, magic_offset
+        Bytes that its files hold, and where.
+    folder_marks
+        Files that mark a folder as a store of this format.
+    holds_datasets
+        Whether a path may lead on into a file, such as ``cells.h5/volumes/raw``.
+    writable
+        Whether it can be written.
+    """
 
     name: str
     suffixes: tuple[str, ...]
     module_name: str
     magic: tuple[bytes, ...] = ()
+    magic_offset: int = 0
     folder_marks: tuple[str, ...] = ()
+    holds_datasets: bool = False
+    writable: bool = True
 
     @property
     def module(self) -> FormatModule:
         """The module, imported when it is first needed: some of the libraries below take half a second."""
-        return cast("FormatModule", import_module(f"voxloop.io.{self.module_name}"))
+        try:
+            return cast("FormatModule", import_module(f"voxloop.io.{self.module_name}"))
+        except ModuleNotFoundError as error:
+            raise missing_library(self.name, error) from error
+
+    def has_suffix(self, name: str) -> bool:
+        """Return whether a file's name ends as those of this format do."""
+        return name.lower().endswith(self.suffixes)
+
+    def has_magic(self, start: bytes) -> bool:
+        """Return whether the first bytes of a file are those of this format."""
+        return bool(self.magic) and start[self.magic_offset :].startswith(self.magic)
 
 
+_STACK = Format("PNG, JPEG or BMP", (".png", ".jpg", ".jpeg", ".bmp"), "stack", magic=(b"\x89PNG", b"\xff\xd8\xff"))
+_DICOM = Format("DICOM", (".dcm", ".ima"), "dicom", magic=(b"DICM",), magic_offset=128, writable=False)
 FORMATS = (
     Format("TIFF", (".tif", ".tiff", ".btf"), "tiff", magic=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     Format("NumPy", (".npy",), "npy", magic=(b"\x93NUMPY",)),
     Format("Zarr", (".zarr",), "zarr", folder_marks=("zarr.json", ".zarray", ".zgroup")),
+    Format("NumPy archive", (".npz",), "npz", holds_datasets=True, writable=False),
+    Format("HDF5", (".h5", ".hdf5"), "hdf5", magic=(b"\x89HDF\r\n\x1a\n",), holds_datasets=True),
+    Format("N5", (".n5",), "n5", folder_marks=("attributes.json",)),
+    _STACK,
+    Format("NIfTI", (".nii", ".nii.gz"), "nifti", magic=(b"n+1\0",), magic_offset=344),
+    Format("MRC", (".mrc", ".rec", ".map", ".st"), "mrc", magic=(b"MAP ",), magic_offset=208),
+    Format("NRRD", (".nrrd", ".nhdr"), "nrrd", magic=(b"NRRD",)),
+    Format("MetaImage", (".mha", ".mhd"), "metaimage", writable=False),
+    _DICOM,
 )
+_START = 348  # bytes, up to the end of the last magic
 
 
 def format_of_file(path: Path) -> Format:
@@ -58,47 +99,80 @@ def format_of_file(path: Path) -> Format:
     FormatError
         If the format is not known.
     """
+    if is_pattern(path):
+        if not matching_files(path):
+            raise MissingFileError(f"{path} matches no file")
+        return _STACK
+    if _is_series_in_folder(path):
+        return _DICOM
+    file, inside = split_inside(path)
     try:
         if path.is_dir():
             return _format_of_folder(path)
-        with path.open("rb") as file:
-            start = file.read(8)
+        with file.open("rb") as stream:
+            start = stream.read(_START)
     except FileNotFoundError:
         raise MissingFileError(f"{path} does not exist") from None
     except OSError as error:
         raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
     for format_ in FORMATS:
-        if not format_.folder_marks and (_has_suffix(path, format_) or start.startswith(format_.magic)):
+        if not format_.folder_marks and (format_.has_suffix(file.name) or format_.has_magic(start)):
+            if inside and not format_.holds_datasets:
+                raise MissingFileError(f"{path} does not exist: {file} is a file")
             return format_
-    raise FormatError(f"{path} is in no known format; expected {_known()}")
+    raise FormatError(f"{path} is in no known format; expected {_known(FORMATS)}")
 
 
 def format_to_write(path: Path) -> Format:
     """Return the format that the suffix of `path` asks for, or raise `FormatError`."""
-    for format_ in FORMATS:
-        if _has_suffix(path, format_):
-            return format_
-    raise FormatError(f"{path.name} names no known format; expected {_known()}")
+    writable = [format_ for format_ in FORMATS if format_.writable]
+    for format_ in writable:
+        if format_.has_suffix(path.name) and path.suffix.lower() not in (".jpg", ".jpeg", ".nhdr"):
+            return _STACK if is_pattern(path) else format_
+    raise FormatError(f"{path.name} names no known format; expected {_known(writable)}")
 
 
 def name_without_suffix(path: Path) -> str:
-    """Return the file's name without the suffix of its format (and without ``.ome`` before it)."""
-    lower = path.name.lower()
-    suffix = next((s for f in FORMATS for s in f.suffixes if lower.endswith(s)), "")
-    name = path.name[: len(path.name) - len(suffix)]
-    return name[:-4] if suffix and name.lower().endswith(".ome") else name
+    """Return the file's name without the suffix of its format (and without ``.ome`` before it).
+
+    Of a path into a file the name inside is added, of a pattern it is what is before the first wildcard.
+    """
+    if is_pattern(path):
+        return name_of_pattern(path)
+    file, inside = split_inside(path)
+    suffix = max((s for f in FORMATS for s in f.suffixes if file.name.lower().endswith(s)), key=len, default="")
+    name = file.name[: len(file.name) - len(suffix)]
+    name = name[:-4] if suffix and name.lower().endswith(".ome") else name
+    return f"{name}-{inside.rsplit('/', 1)[-1]}" if inside else name
 
 
 def _format_of_folder(path: Path) -> Format:
     for format_ in FORMATS:
         if any((path / mark).is_file() for mark in format_.folder_marks):
             return format_
-    raise FormatError(f"{path} is a folder but not a Zarr store; expected {_known()}")
+    visible = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    if any(_is_dicom(file) for file in visible):
+        return _DICOM
+    if any(_STACK.has_suffix(file.name) or file.suffix.lower() in (".tif", ".tiff") for file in visible):
+        return _STACK
+    raise FormatError(
+        f"{path} is a folder but not a Zarr store, an N5 container, a DICOM series or a stack of images; "
+        f"expected {_known(FORMATS)}"
+    )
 
 
-def _has_suffix(path: Path, format_: Format) -> bool:
-    return path.name.lower().endswith(format_.suffixes)
+def _is_dicom(file: Path) -> bool:
+    """Return whether a file is DICOM; most scanners write no suffix."""
+    if _DICOM.has_suffix(file.name):
+        return True
+    with file.open("rb") as stream:
+        return _DICOM.has_magic(stream.read(_START))
 
 
-def _known() -> str:
-    return ", ".join(f"{f.name} ({' '.join(f.suffixes)})" for f in FORMATS)
+def _is_series_in_folder(path: Path) -> bool:
+    """Return whether a path is that of a DICOM folder, followed by the identifier of a series in it."""
+    return bool(re.fullmatch(r"\d+(\.\d+)+", path.name)) and path.parent.is_dir() and not path.exists()
+
+
+def _known(formats: Sequence[Format]) -> str:
+    return ", ".join(f"{f.name} ({' '.join(f.suffixes)})" for f in formats)

@@ -22,6 +22,7 @@ def open_volume(
     unit: str | None = None,
     channels: Sequence[int | str] | None = None,
     name: str | None = None,
+    dataset: str | None = None,
 ) -> Volume:
     """Open an image; its voxels stay in the file until a block is read.
 
@@ -29,7 +30,9 @@ def open_volume(
     ----------
     path
         TIFF, OME-TIFF or ImageJ TIFF, `.npy`, a Zarr array (v2 or v3), or an OME-Zarr image (0.4 or 0.5), of which the
-        finest scale is opened; ``image.zarr/1`` opens the next coarser one.
+        finest scale is opened; ``image.zarr/1`` opens the next coarser one. With ``pip install "voxloop[formats]"``
+        also HDF5 and N5 (``cells.h5/volumes/raw``), NIfTI, MRC, NRRD, MetaImage, DICOM (a folder), PNG, JPEG, BMP, and
+        stacks of images: a folder, ``slices/*.png``, or ``slice_{slice_index}.png``.
     axes
         What the axes of the file are, a letter of ``t z y x c s`` each, where the file is silent or wrong.
     spacing
@@ -40,6 +43,8 @@ def open_volume(
         Indices or names of the channels to open, in this order; by default all.
     name
         What the volume is called; by default the file's name without its suffix.
+    dataset
+        Which of several in a container, the same as a longer `path`: ``"volumes/raw"`` for ``cells.h5/volumes/raw``.
 
     Returns
     -------
@@ -58,6 +63,8 @@ def open_volume(
         argument cannot be used.
     """
     path = Path(path).expanduser()
+    if dataset is not None:
+        path = path / dataset.lstrip("/")
     stored = format_of_file(path).module.read(path)
     try:
         volume = _described(stored, axes=axes, spacing=spacing, unit=unit)
@@ -74,6 +81,7 @@ def open_labels(
     spacing: Spacing | None = None,
     unit: str | None = None,
     name: str | None = None,
+    dataset: str | None = None,
 ) -> Volume:
     """Open a label volume or a mask: as `open_volume`, of integers or booleans and one channel.
 
@@ -82,7 +90,7 @@ def open_labels(
     InputError
         If the voxels are not integers or booleans, or there are several channels; else as `open_volume`.
     """
-    volume = open_volume(path, axes=axes, spacing=spacing, unit=unit, name=name)
+    volume = open_volume(path, axes=axes, spacing=spacing, unit=unit, name=name, dataset=dataset)
     if volume.dtype.kind not in "biu":
         raise InputError(f"{path} has dtype {volume.dtype}; expected labels: integers or booleans")
     if volume.n_channels > 1:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.errors import FormatError, MissingFileError, VoxloopError
+from voxloop.errors import FormatError, InputError, MissingFileError, VoxloopError
 
 
 @contextmanager
@@ -24,11 +24,27 @@ def reading(path: Path, format_name: str) -> Iterator[None]:
     except (VoxloopError, MemoryError):
         raise
     except OSError as error:
-        raise MissingFileError(f"{path} cannot be read: {error.strerror or error}") from error
+        # Without a number it is not the system's: libraries call damaged content an OSError, too.
+        if error.errno is not None:
+            raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
+        raise _damaged(path, format_name, error) from error
+    except ImportError as error:
+        raise missing_library(str(path), error) from error
     # Damaged content makes the libraries raise nearly anything: KeyError, struct.error, ZeroDivisionError, ...
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FormatError(f"{path} cannot be read as {format_name}: {reason}") from error
+        raise _damaged(path, format_name, error) from error
+
+
+def missing_library(what: str, error: ImportError) -> InputError:
+    """Return the error that says how to install what an import did not find."""
+    return InputError(f'{what} needs {error.name}, which is not installed: pip install "voxloop[formats]"')
+
+
+def _damaged(path: Path, format_name: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if "requires the 'imagecodecs' package" in reason:  # which tifffile raises as a ValueError
+        return missing_library(str(path), ImportError(name="imagecodecs"))
+    return FormatError(f"{path} cannot be read as {format_name}: {reason}")
 
 
 @dataclass(frozen=True)

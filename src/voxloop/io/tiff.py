@@ -10,13 +10,13 @@ import itertools
 import json
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 from xml.etree import ElementTree
 
 import numpy as np
@@ -25,6 +25,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from voxloop.errors import FormatError, InputError
+from voxloop.io.cache import DecodedCache
 from voxloop.io.stored import StoredArray, StoredImage, reading
 from voxloop.io.units import METRES, SYMBOLS, stored_unit
 from voxloop.io.writers import Header, RawWriter
@@ -93,7 +94,7 @@ class _Segments:
         self._n_page_axes = _n_page_axes(shape, len(self._offsets))
         # The system keeps uncompressed bytes already.
         free = psutil.virtual_memory().available if keyframe.compression != _UNCOMPRESSED else 0
-        self._cache = _Cache(int(free * _SHARE_OF_FREE_MEMORY))
+        self._cache = DecodedCache(int(free * _SHARE_OF_FREE_MEMORY))
 
     def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
         ranges = [range(*k.indices(n)) for k, n in zip(key, self.shape, strict=True)]
@@ -143,36 +144,6 @@ class _Segments:
             return np.full((1, *shape), self._nodata, self.dtype)
         decoded: NDArray[Any] = segment[np.newaxis]
         return decoded
-
-
-class _Cache:
-    """Decoded segments up to a number of bytes; the ones not used for longest go first."""
-
-    def __init__(self, max_nbytes: int) -> None:
-        self._max_nbytes = max_nbytes
-        self._nbytes = 0
-        self._segments: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
-        self._lock = threading.Lock()
-        # Threads that want the same segment wait for the first to decode it.
-        self._segment_locks = [threading.Lock() for _ in range(61)]
-
-    def lock_of(self, page: int, index: int) -> threading.Lock:
-        return self._segment_locks[hash((page, index)) % len(self._segment_locks)]
-
-    def get(self, key: tuple[int, int]) -> NDArray[Any] | None:
-        with self._lock:
-            if key in self._segments:
-                self._segments.move_to_end(key)
-            return self._segments.get(key)
-
-    def put(self, key: tuple[int, int], segment: NDArray[Any]) -> None:
-        if segment.nbytes > self._max_nbytes:
-            return
-        with self._lock:
-            self._segments[key] = segment
-            self._nbytes += segment.nbytes
-            while self._nbytes > self._max_nbytes:
-                self._nbytes -= self._segments.popitem(last=False)[1].nbytes
 
 
 def _segment_table(path: Path, series: tifffile.TiffPageSeries, file_size: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -331,7 +302,7 @@ def create(path: Path, header: Header) -> RawWriter:
             photometric="minisblack",
             metadata=_ome_fields(header),
             returnoffset=True,
-            **_resolution_tags(header),
+            **resolution_tags(header),
         )
     except (ValueError, tifffile.OmeXmlError) as error:
         raise InputError(f"a TIFF cannot hold {header.dtype} of shape {header.shape}: {error}") from error
@@ -342,6 +313,8 @@ def create(path: Path, header: Header) -> RawWriter:
 
 def _ome_fields(header: Header) -> dict[str, Any]:
     fields: dict[str, Any] = {"axes": "CZYX" if len(header.shape) == 4 else "ZYX", "Name": header.name}
+    # By default it holds the time: then equal volumes would not be equal files.
+    fields["UUID"] = str(uuid5(NAMESPACE_URL, f"voxloop:{header.name}:{header.shape}:{header.dtype}"))
     for axis, size in zip("ZYX", header.spacing, strict=True):
         fields |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": SYMBOLS[header.unit]}
     if header.channel_names:
@@ -356,7 +329,7 @@ def _ome_fields(header: Header) -> dict[str, Any]:
     return fields
 
 
-def _resolution_tags(header: Header) -> dict[str, Any]:
+def resolution_tags(header: Header) -> dict[str, Any]:
     """Resolution in pixels per centimetre, for readers that do not know OME-XML."""
     if header.unit not in METRES:
         return {}

@@ -12,8 +12,10 @@ from numpy.typing import DTypeLike
 
 from voxloop.blocks import Block, map_blocks, partition
 from voxloop.errors import InputError
-from voxloop.io.atomic import replacing, storing
+from voxloop.io.atomic import replacing as replacing_one
+from voxloop.io.atomic import replacing_files, storing
 from voxloop.io.formats import Format, format_to_write, name_without_suffix
+from voxloop.io.inside import is_pattern
 from voxloop.io.writers import Content, Header, VolumeWriter
 from voxloop.volume import ArrayLike, Spacing, Volume
 
@@ -42,7 +44,9 @@ def create_volume(
     ----------
     path
         Where to; the suffix says in which format: ``.tif``, ``.tiff`` (OME-TIFF, uncompressed, BigTIFF from 2 GB),
-        ``.npy`` (voxels only) or ``.zarr`` (OME-Zarr 0.5 with a pyramid of scales).
+        ``.npy`` (voxels only), ``.zarr`` (OME-Zarr 0.5 with a pyramid of scales), ``.h5`` (HDF5, with the axes as
+        ilastik has them), ``.n5``, ``.nii``, ``.nii.gz``, ``.mrc`` or ``.nrrd``. A path such as
+        ``cells_{slice_index:04d}.png`` writes a file per slice (PNG, BMP or TIFF).
     shape
         (z, y, x), or (z, y, x, c) with channels.
     dtype
@@ -91,6 +95,7 @@ def create_volume(
         class_names=tuple(class_names),
         class_colors=tuple(class_colors),
     )
+    replacing = replacing_files if is_pattern(path) else replacing_one
     with replacing(path, overwrite=overwrite) as temporary:
         with storing(path):
             writer = format_.module.create(temporary, header)

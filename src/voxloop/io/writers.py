@@ -177,6 +177,32 @@ class RawWriter(VolumeWriter):
         self._file.close()
 
 
+class EncodedWriter(RawWriter):
+    """Collects the voxels in a file of their own and encodes them when all are there.
+
+    Blocks come in any order and shape, but a compressed stream is written from its beginning.
+    """
+
+    def __init__(self, scratch: Path, header: Header, *, channels_first: bool = False) -> None:
+        self._scratch = scratch
+        scratch.touch()
+        super().__init__(scratch, header, offset=0, channels_first=channels_first)
+
+    @abstractmethod
+    def _encode(self, voxels: NDArray[Any]) -> None:
+        """Write the file from the memory map of all voxels, (z, y, x), (z, y, x, c) or (c, z, y, x)."""
+
+    def finish(self) -> None:
+        """Encode what was collected."""
+        self._file.close()
+        self._encode(np.memmap(self._scratch, self.header.dtype, mode="r", shape=self._shape))
+
+    def close(self) -> None:
+        """Close and remove the file that the voxels were collected in."""
+        super().close()
+        self._scratch.unlink(missing_ok=True)
+
+
 def _n_scattered_axes(block_shape: tuple[int, ...], shape: tuple[int, ...]) -> int:
     """Return how many leading axes must be stepped through, so that the rest of the block is one run in the file."""
     n = len(shape)

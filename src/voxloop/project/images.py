@@ -13,7 +13,7 @@ from pydantic import Field
 
 from voxloop.blocks import Box, Shape3
 from voxloop.errors import InputError, MissingFileError, ProjectError
-from voxloop.io import open_labels, open_volume
+from voxloop.io import open_labels, open_volume, source_exists
 from voxloop.specs import PositiveFloat, Spec, digest_of
 from voxloop.volume import ArrayLike, Volume
 
@@ -33,7 +33,7 @@ class FileRecord(Spec):
         """Return where the file is now, or raise `MissingFileError`."""
         candidates = [folder / self.relative, Path(self.absolute)]
         for path in candidates:
-            if path.exists():
+            if source_exists(path):
                 return path
         raise MissingFileError(f"{self.absolute} is missing; it is not beside the project either ({candidates[0]})")
 
