@@ -133,3 +133,12 @@ def supervoxel_mask(image: LiveImage, supervoxel: int) -> tuple[NDArray[np.bool_
     box = tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
     z, y, x = (int(a) for a in first)
     return np.asarray(image.supervoxels.labels[box]) == supervoxel, (z, y, x)
+
+
+def middle_voxel(image: LiveImage, supervoxel: int) -> tuple[int, int, int]:
+    """Return the voxel (z, y, x) of a supervoxel that is nearest to its centre, which may lie outside of it."""
+    mask, start = supervoxel_mask(image, supervoxel)
+    voxels = np.argwhere(mask) + start
+    steps = (voxels - image.supervoxels.centers[supervoxel - 1]) * relative_spacing(image.spacing)
+    z, y, x = (int(v) for v in voxels[np.einsum("ij,ij->i", steps, steps).argmin()])
+    return z, y, x

@@ -121,8 +121,8 @@ class Jobs:
             logger.exception("%s failed", name)
             self._change(JobState(name, "failed", message=f"internal error: {type(error).__name__}: {error}"))
         else:
+            self._change(JobState(name, "done"))  # first, so that `then` may start the next job
             then(result)
-            self._change(JobState(name, "done"))
 
     def _change(self, state: JobState) -> None:
         with self._lock:

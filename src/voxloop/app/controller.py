@@ -1,0 +1,391 @@
+"""What the dock and the keys do: labelling, live updates, guidance and review on top of an open project."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxloop.active import SliceSuggestion, suggest_slices
+from voxloop.app import napari_adapter as adapter
+from voxloop.app.keys import KEYS
+from voxloop.app.labelling import Labelling
+from voxloop.app.layers import LoadedImage
+from voxloop.app.session import CLOSING_SECONDS, Dispatch, Session
+from voxloop.errors import VoxloopError
+from voxloop.project import PALETTE
+from voxloop.project.annotations import ERASER, ClassAdded, ClassRecolored, ClassRemoved, ClassRenamed
+from voxloop.project.guidance import ReviewQueue, SliceGuide, middle_voxel
+from voxloop.project.live import LiveImage, LiveLabels, LiveProblem, LiveRequest, LiveResponse, LiveResult, LiveUpdates
+from voxloop.supervoxels import Supervoxels
+
+
+class Controller(Session):
+    """All that the app can do, each a method that works without a window; what they show is kept in attributes.
+
+    Attributes
+    ----------
+    labelling
+        Painting on the image on screen.
+    labels
+        Which supervoxels are labelled, as of the last update.
+    result
+        The last prediction of the whole image; it stays while a newer one is computed, or cannot be.
+    problem
+        Why there is no newer one, in one line; empty if there is.
+    guide, review
+        Suggested slices, and the queue of supervoxels to confirm.
+    updated_at, saved_at
+        When the prediction was last updated and the last stroke was saved (`time.monotonic`), or None.
+    """
+
+    def __init__(self, viewer: Any, *, dispatch: Dispatch, debounce: float = 0.05, live: bool = True) -> None:
+        super().__init__(viewer, dispatch=dispatch)
+        self.labelling: Labelling | None = None
+        self._forget()
+        self._live = live
+        self._asked = self._answered = 0
+        self._updates = LiveUpdates(lambda response: dispatch(lambda: self._on_response(response)), debounce=debounce)
+        self._keys: dict[str, Callable[[], None]] = {key.key: getattr(self, key.action) for key in KEYS if key.action}
+        self._keys |= {str(digit): self._digit_key(digit) for digit in range(10)}
+
+    # Classes and strokes
+
+    def select(self, class_id: int) -> None:
+        """Take the brush for a class, or the eraser for 0."""
+        if self.labelling is None:
+            return
+        if class_id != ERASER and class_id not in self.need_project().class_names:
+            self.notified.emit("warning", f"there is no class {class_id}; add one in the dock")
+            return
+        self.labelling.select(class_id)
+        self.changed.emit("labels")
+
+    def class_of_key(self, digit: int) -> int | None:
+        """Return the class that a digit key stands for: the first class is 1, whatever its id."""
+        classes = self.need_project().annotations.classes if self.project else ()
+        return classes[digit - 1].class_id if 1 <= digit <= len(classes) else None
+
+    def press_digit(self, digit: int) -> None:
+        """Take a brush or the eraser; in a review, say what the supervoxel is."""
+        if self.project is None:
+            return
+        class_id = ERASER if digit == 0 else self.class_of_key(digit)
+        if class_id is None:
+            self.notified.emit("warning", f"there is no class on key {digit}")
+        elif self.review is not None and not self.review.is_over and class_id != ERASER:
+            self._assign(class_id)
+        else:
+            self.select(class_id)
+
+    def add_class(self, name: str) -> None:
+        """Add a class and take the brush for it."""
+        class_id = self.need_project().annotations.next_class_id
+        color = PALETTE[(class_id - 1) % len(PALETTE)]
+        if self._edit(ClassAdded, class_id=class_id, name=name.strip(), color=color):
+            self.select(class_id)
+
+    def rename_class(self, class_id: int, name: str) -> None:
+        """Give a class another name."""
+        self._edit(ClassRenamed, class_id=class_id, name=name.strip())
+
+    def recolor_class(self, class_id: int, color: str) -> None:
+        """Give a class another colour, ``#rrggbb``."""
+        self._edit(ClassRecolored, class_id=class_id, color=color.lower())
+
+    def remove_class(self, class_id: int) -> None:
+        """Remove a class and its labels; undo brings both back."""
+        name = self.need_project().class_names[class_id]
+        if self._edit(ClassRemoved, class_id=class_id):
+            self.notified.emit("info", f"class {name!r} and its labels were removed; Ctrl+Z brings them back")
+
+    def undo(self) -> None:
+        """Take the last step back."""
+        if self.labelling is not None:
+            self.labelling.undo()
+
+    def redo(self) -> None:
+        """Do the step again that was undone last."""
+        if self.labelling is not None:
+            self.labelling.redo()
+
+    # Live updates
+
+    @property
+    def live(self) -> bool:
+        """Whether each stroke updates the prediction."""
+        return self._live
+
+    @live.setter
+    def live(self, on: bool) -> None:
+        self._live = on
+        self.changed.emit("live")
+        if on:
+            self._request()
+
+    def toggle_live(self) -> None:
+        """Switch live updates on or off."""
+        self.live = not self.live
+
+    def update_now(self) -> None:
+        """Update the prediction once; compute supervoxels and features first if they are missing or stale."""
+        if self.project is None:
+            return
+        if not self.tables or self.state_of("features") != "ready":
+            self.compute()
+        else:
+            self._request()
+
+    @property
+    def is_updating(self) -> bool:
+        """Whether an update was asked for and is not there yet."""
+        return self._answered < self._asked
+
+    def live_line(self) -> str:
+        """Return how labels and prediction stand, in one line."""
+        if self.project is None:
+            return "no project is open"
+        if not self.tables:
+            return "not computed yet: press Update, or see Supervoxels and Features"
+        n = self.labels.n_labelled if self.labels else 0
+        if self.problem:
+            return f"{n} labelled; {self.problem}"
+        if self.updated_at is None:
+            return f"{n} labelled, updating ..." if self.is_updating else f"{n} labelled"
+        state = "updating ..." if self.is_updating else f"updated {_ago(self.updated_at)}"
+        return f"{n} labelled, {state}"
+
+    def saved_line(self) -> str:
+        """Return whether everything is on the disk, in one line."""
+        if self.project is None:
+            return ""
+        return "all strokes saved" if self.saved_at is None else f"all strokes saved, last {_ago(self.saved_at)}"
+
+    # Guidance and review
+
+    def suggest(self) -> None:
+        """Go to the slice where labels help most; once more goes to the next one."""
+        if result := self._need_result():
+            self._go(lambda: self.guide.next(lambda skipped: self._suggestions(result, skipped)))
+
+    def suggest_back(self) -> None:
+        """Go back to the suggestion before."""
+        self._go(self.guide.back)
+
+    def toggle_review(self) -> None:
+        """Start to ask for uncertain supervoxels one by one, or end it."""
+        if self.review is not None:
+            self.review = None
+            self._show_review()
+        elif result := self._need_result():
+            self.review = ReviewQueue.of(result, self.tables[self.image])
+            self._show_review()
+
+    def confirm(self) -> None:
+        """Label the supervoxel under review as predicted."""
+        if self.review is not None and not self.review.is_over:
+            self._assign(self.review.predicted_class)
+
+    def skip(self) -> None:
+        """Leave the supervoxel under review as it is."""
+        if self.review is not None and not self.review.is_over:
+            self.review = self.review.advanced()
+            self._show_review()
+
+    # What is shown
+
+    def toggle_prediction(self) -> None:
+        """Show or hide the prediction."""
+        self._toggle("prediction")
+
+    def toggle_uncertainty(self) -> None:
+        """Show or hide the uncertainty."""
+        self._toggle("uncertainty")
+
+    def toggle_outlines(self) -> None:
+        """Show or hide the outlines of the supervoxels."""
+        self._toggle("outlines")
+
+    def toggle_hatch(self) -> None:
+        """Show or hide the hatch over the most uncertain supervoxels."""
+        self._toggle("top")
+
+    def toggle_help(self) -> None:
+        """Show or hide the list of keys."""
+        self.changed.emit("help")
+
+    # Opening and closing
+
+    def close_project(self) -> None:
+        """Let go of the project; all of it is on the disk already."""
+        self.labelling = None
+        self._forget()
+        super().close_project()
+
+    def close(self) -> None:
+        """Stop everything: the window closes."""
+        self._updates.close(CLOSING_SECONDS)
+        super().close()
+
+    # Behind the scenes
+
+    def _forget(self) -> None:
+        """Drop what was found out about the image that was on screen."""
+        self.labels: LiveLabels | None = None
+        self.result: LiveResult | None = None
+        self.problem = ""
+        self.guide = SliceGuide()
+        self.review: ReviewQueue | None = None
+        self.updated_at: float | None = None
+        self.saved_at: float | None = None
+
+    def _show(self, image: LoadedImage) -> None:
+        self._forget()
+        super()._show(image)
+        self.labelling = Labelling(
+            self.need_project(),
+            self.layers,
+            edited=self._edited,
+            refused=lambda line: self.notified.emit("warning", line),
+        )
+        self._bind_keys()
+        for event in (self.layers.labels.events.selected_label, self.layers.labels.events.mode):
+            event.connect(lambda _event: self.changed.emit("labels"))
+        if self.tables:
+            self._request()
+
+    def _show_supervoxels(self, supervoxels: Supervoxels) -> None:
+        super()._show_supervoxels(supervoxels)
+        self._bind_keys()
+
+    def _bind_keys(self) -> None:
+        """Let the keys work whichever of our layers is active: a layer's own keys come before the viewer's."""
+        adapter.bind_keys([*self.layers.all, self.viewer], self._keys)
+
+    def _computed(self, tables: tuple[LiveImage, ...]) -> None:
+        saved_at = self.saved_at
+        self._forget()
+        self.saved_at = saved_at
+        super()._computed(tables)
+        self.layers.show_classes(self.need_project().annotations.classes)
+        self._request()
+
+    def _edit(self, kind: Any, **fields: Any) -> bool:
+        """Append an edit of the classes; return whether that worked."""
+        n_before = self.need_project().annotations.n_events
+        try:
+            self.labelling.append(kind(**fields))
+        except VoxloopError as error:
+            self.notified.emit("warning", str(error))
+        return self.need_project().annotations.n_events > n_before
+
+    def _edited(self) -> None:
+        self.saved_at = time.monotonic()
+        self.changed.emit("labels")
+        if self._live:
+            self._request()
+
+    def _request(self) -> None:
+        """Ask for an update with the labels of this moment."""
+        if not self.tables or self.project is None:
+            return
+        self._asked += 1
+        visible = self._visible()
+        self._updates.submit(
+            LiveRequest.of(self.project, self.tables, number=self._asked, shown=self.image, visible=visible)
+        )
+        self.changed.emit("live")
+
+    def _visible(self) -> NDArray[np.uint32]:
+        """Return the supervoxels in the slice on screen: those that begin before it and end after it."""
+        shown = adapter.shown_slice(self.viewer, self.layers.labels)
+        if shown is None:
+            return np.empty(0, np.uint32)
+        axis, index = shown
+        extent = self.tables[self.image].extent
+        met = (extent.first[:, axis] <= index) & (index <= extent.last[:, axis])
+        return (np.flatnonzero(met) + 1).astype(np.uint32)
+
+    def _on_response(self, response: LiveResponse) -> None:
+        request = response.request
+        if request.images is not self.tables or request.shown != self.image or request.number < self._answered:
+            return  # of another image, or of tables that were computed anew since
+        if response.labels is not None:
+            self.labels = response.labels
+        if isinstance(response, LiveProblem):
+            self.problem = response.message
+            self._answered = request.number
+        else:
+            self._show_result(response)
+        self.changed.emit("live")
+
+    def _show_result(self, result: LiveResult) -> None:
+        self.problem = ""
+        self.layers.show_result(result)
+        self.updated_at = time.monotonic()
+        if result.whole:
+            self.result = result
+            self._answered = result.request.number
+
+    def _need_result(self) -> LiveResult | None:
+        """Return the last prediction, or say why there is none."""
+        if self.result is None:
+            self.notified.emit("warning", f"there is no prediction to go by yet: {self.live_line()}")
+        return self.result
+
+    def _suggestions(self, result: LiveResult, skipped: Any) -> list[SliceSuggestion]:
+        table, project = self.tables[self.image], self.need_project()
+        return suggest_slices(
+            result.uncertainty,
+            table.extent,
+            table.supervoxels.centers,
+            spacing=table.spacing,
+            labelled=self.labels.images[self.image].ids,
+            avoid=[*project.annotations.labelled_slices(self.image), *skipped],
+            top_share=project.specs.query.top_share,
+        )
+
+    def _go(self, find: Callable[[], SliceSuggestion]) -> None:
+        try:
+            suggestion = find()
+        except VoxloopError as error:
+            self.notified.emit("info", str(error))
+            return
+        self._look_at(suggestion.axis, suggestion.center)
+        self.changed.emit("guide")
+
+    def _look_at(self, axis: int, voxel: tuple[int, int, int]) -> None:
+        world = self.layers.labels.data_to_world(voxel)
+        adapter.look_at(self.viewer, axis, tuple(float(w) for w in world))
+
+    def _assign(self, class_id: int) -> None:
+        self.labelling.label_supervoxel(self.tables[self.image], self.review.supervoxel, class_id)
+        self.review = self.review.advanced()
+        self._show_review()
+
+    def _show_review(self) -> None:
+        """Bring the supervoxel under review into view; the slice stays in the direction that is looked along."""
+        if self.review is None or self.review.is_over:
+            self.layers.point_out(None)
+        else:
+            self.layers.point_out(self.review.supervoxel)
+            middle = middle_voxel(self.tables[self.image], self.review.supervoxel)
+            self._look_at(self.viewer.dims.order[0], middle)
+        self.changed.emit("review")
+
+    def _toggle(self, name: str) -> None:
+        if self.layers is not None:
+            self.layers.toggle(getattr(self.layers, name))
+
+    def _digit_key(self, digit: int) -> Callable[[], None]:
+        return lambda: self.press_digit(digit)
+
+
+def _ago(then: float) -> str:
+    seconds = time.monotonic() - then
+    if seconds < 10:
+        return f"{seconds:.1f} s ago"
+    return f"{seconds:.0f} s ago" if seconds < 90 else f"{seconds / 60:.0f} min ago"

@@ -1,0 +1,34 @@
+"""The keys of the whole loop, as they are bound and as F1 lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key, what it does, and the method of the controller that it calls (empty for the digits)."""
+
+    key: str
+    shown: str
+    does: str
+    action: str
+
+
+KEYS = (
+    Key("", "1 - 9", "paint with that class; in a review: it is that class", ""),
+    Key("", "0", "eraser", ""),
+    Key("Control-Z", "Ctrl+Z", "undo", "undo"),
+    Key("Control-Shift-Z", "Ctrl+Shift+Z", "redo", "redo"),
+    Key("Shift-L", "Shift+L", "live update on or off", "toggle_live"),
+    Key("N", "N", "suggest the next slice to label; again: skip it", "suggest"),
+    Key("Shift-N", "Shift+N", "back to the suggestion before", "suggest_back"),
+    Key("R", "R", "start or end a review of uncertain supervoxels", "toggle_review"),
+    Key("Enter", "Enter", "in a review: the prediction is right", "confirm"),
+    Key("Backspace", "Backspace", "in a review: skip this one", "skip"),
+    Key("S", "S", "prediction", "toggle_prediction"),
+    Key("U", "U", "uncertainty", "toggle_uncertainty"),
+    Key("O", "O", "outlines of the supervoxels", "toggle_outlines"),
+    Key("H", "H", "hatch over the most uncertain", "toggle_hatch"),
+    Key("F1", "F1", "this list", "toggle_help"),
+)

@@ -1,0 +1,143 @@
+"""Strokes on the labels layer become events of the project's log, and the layer shows what the log says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxloop.app import napari_adapter as adapter
+from voxloop.app.layers import ProjectLayers
+from voxloop.errors import InputError, VoxloopError
+from voxloop.project import Project
+from voxloop.project.annotations import ERASER, Event, Group, Stroke
+from voxloop.project.guidance import supervoxel_mask
+from voxloop.project.live import LiveImage
+from voxloop.project.runs import runs_from_mask, runs_from_points
+
+
+class Labelling:
+    """Painting, undo and redo on one image of a project.
+
+    Parameters
+    ----------
+    project
+        Its log is the truth; the layer follows it.
+    layers
+        The layers of the image.
+    edited
+        Called after each edit, when it is on the disk.
+    refused
+        Called with one line when an edit could not be made; nothing has changed then.
+    """
+
+    def __init__(
+        self, project: Project, layers: ProjectLayers, *, edited: Callable[[], None], refused: Callable[[str], None]
+    ) -> None:
+        self._project = project
+        self._layers = layers
+        self._image = layers.image.index
+        self._edited = edited
+        self._refused = refused
+        self._shown: NDArray[np.int64] = np.zeros(0, np.int64)
+        layer = layers.labels
+        layer.events.paint.connect(self._on_paint)
+        adapter.take_over_undo(layer, self.undo, self.redo)
+        self.show()
+        classes = project.annotations.classes
+        if classes:
+            self.select(classes[0].class_id)
+
+    @property
+    def selected(self) -> int:
+        """The class that the brush paints; 0 for the eraser."""
+        layer = self._layers.labels
+        return ERASER if layer.mode == "erase" else int(layer.selected_label)
+
+    def select(self, class_id: int) -> None:
+        """Take the brush for a class, or the eraser for 0."""
+        layer = self._layers.labels
+        layer.visible = True
+        if class_id == ERASER:
+            layer.mode = "erase"
+        else:
+            layer.selected_label = class_id
+            layer.mode = "paint"
+
+    def append(self, event: Event) -> None:
+        """Write an event to the log and show what follows from it; a refusal changes nothing."""
+        try:
+            self._project.append(event)
+        except VoxloopError as error:
+            self._refused(str(error))
+            return
+        self.show()
+        self._edited()
+
+    def undo(self, _layer: Any = None) -> None:
+        """Take the last step back."""
+        self._step(self._project.undo, possible=self._project.annotations.can_undo, nothing="there is nothing to undo")
+
+    def redo(self, _layer: Any = None) -> None:
+        """Do the step again that was undone last."""
+        self._step(self._project.redo, possible=self._project.annotations.can_redo, nothing="there is nothing to redo")
+
+    def label_supervoxel(self, image: LiveImage, supervoxel: int, class_id: int) -> None:
+        """Label all voxels of a supervoxel."""
+        mask, start = supervoxel_mask(image, supervoxel)
+        runs = runs_from_mask(mask, offset=start)
+        self.append(Stroke(image=self._image, class_id=class_id, runs=runs, source="review"))
+
+    def show(self) -> None:
+        """Make the layer show the labels and colours that the log holds."""
+        self._layers.show_classes(self._project.annotations.classes)
+        indices, classes = self._project.annotations.labelled_voxels(self._image)
+        self._layers.write_labels(self._shown, indices, classes)
+        self._shown = indices
+        known = self._project.class_names
+        if self.selected not in known and self.selected != ERASER and known:
+            self.select(min(known))
+
+    # Behind the scenes
+
+    def _on_paint(self, event: Any) -> None:
+        """Write what was just painted, by brush, fill or polygon, to the log as one step."""
+        voxels = adapter.changed_voxels(event.value)
+        layer = self._layers.labels
+        adapter.forget_history(layer)
+        values = layer.data[tuple(voxels.T)]
+        try:
+            strokes = [
+                Stroke(image=self._image, class_id=int(value), runs=runs_from_points(voxels[values == value]))
+                for value in np.unique(values)
+            ]
+            self._project.append(strokes[0] if len(strokes) == 1 else Group(edits=tuple(strokes)))
+        except VoxloopError as error:
+            layer.data[tuple(voxels.T)] = 0
+            self.show()
+            self._refused(self._reason(error))
+            return
+        self._shown = self._project.annotations.labelled_voxels(self._image)[0]
+        self._edited()
+
+    def _reason(self, error: VoxloopError) -> str:
+        if isinstance(error, InputError) and not self._project.class_names:
+            return "add a class first: there is none to paint with"
+        return str(error)
+
+    def _step(self, step: Callable[[], None], *, possible: bool, nothing: str) -> None:
+        if not possible:
+            self._refused(nothing)
+            return
+        before = self._project.annotations.classes
+        try:
+            step()
+        except VoxloopError as error:
+            self._refused(str(error))
+            return
+        self.show()
+        self._edited()
+        if before != self._project.annotations.classes:
+            self._refused("that step was a change of the classes; Ctrl+Shift+Z or Ctrl+Z takes it back")

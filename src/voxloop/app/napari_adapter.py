@@ -1,0 +1,180 @@
+"""Every call to napari that is private or that changed between its versions (written for 0.9.2).
+
+Each function has a test in `tests/app/test_napari_adapter.py` that fails when napari changes under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from napari.layers.labels._labels_constants import Mode
+from napari.layers.labels._labels_utils import mouse_event_to_labels_coordinate
+from napari.settings import get_plugin_settings
+from napari.utils import notifications
+from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
+
+Layer = Any
+Viewer = Any
+
+# Actions of napari that take these keys on the way to a layer.
+_NOTIFIERS = {
+    "info": notifications.show_info,
+    "warning": notifications.show_warning,
+    "error": notifications.show_error,
+}
+
+
+# Painting
+
+
+def paint_to_release(layer: Labels) -> None:
+    """Let the brush and the eraser of `layer` paint up to the point where the mouse button is let go.
+
+    napari throttles moves and leaves the release point out, so that a fast stroke would lose its tail.
+    """
+    layer._drag_modes = {**type(layer)._drag_modes, Mode.PAINT: _stroke, Mode.ERASE: _stroke}
+
+
+def _stroke(layer: Labels, event: Any) -> Iterator[None]:
+    """Paint from press to release as one item of the history."""
+    if layer.cursor == "circle_frozen" or event.button != 1:  # resizing the brush, or napari's encircle-and-fill
+        return
+    value = layer.colormap.background_value if layer._mode == Mode.ERASE else layer.selected_label
+    with layer.block_history():
+        last = mouse_event_to_labels_coordinate(layer, event)
+        layer._draw(value, last, last)
+        while True:
+            yield
+            here = mouse_event_to_labels_coordinate(layer, event)
+            if here is not None:
+                layer._draw(value, here if last is None else last, here)
+            last = here
+            if event.type == "mouse_release":
+                return
+
+
+def changed_voxels(item: list[Any]) -> NDArray[np.int64]:
+    """Return the voxels (v, 3) that an item of a labels layer's history (the value of its `paint` event) changed."""
+    found = []
+    for atom in item:
+        if hasattr(atom, "slice_key"):
+            start = [part.start or 0 for part in atom.slice_key]
+            lengths = [part.stop - first for part, first in zip(atom.slice_key, start, strict=True)]
+            mask = np.ones(lengths, bool) if atom.mask is None else atom.mask
+            found.append(np.argwhere(mask) + start)
+        else:
+            found.append(np.stack([np.atleast_1d(axis) for axis in atom[0]], axis=1))
+    voxels: NDArray[np.int64] = np.unique(np.concatenate(found), axis=0).astype(np.int64)
+    return voxels
+
+
+def take_over_undo(layer: Labels, undo: Callable[[], None], redo: Callable[[], None]) -> None:
+    """Let napari's undo and redo of `layer`, by key or menu, call `undo` and `redo` instead."""
+    layer.undo, layer.redo = undo, redo
+
+
+def forget_history(layer: Labels) -> None:
+    """Drop the layer's own history: what can be undone is in the project."""
+    layer._reset_history()
+
+
+# Display
+
+
+def refresh(layer: Layer) -> None:
+    """Draw the visible slice of `layer` anew, and nothing else: no thumbnail, no extent."""
+    layer.refresh(thumbnail=False, extent=False, highlight=False)
+
+
+def class_colormap(colors: Mapping[int, str]) -> DirectLabelColormap:
+    """Return a colour map for a labels layer: `colors` by value, everything else is transparent."""
+    return DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **colors})
+
+
+def look_at(viewer: Viewer, axis: int, point: tuple[float, float, float]) -> None:
+    """Show the slice across `axis` through `point` (z, y, x in world units), with the point in the middle."""
+    viewer.dims.ndisplay = 2
+    viewer.dims.order = (axis, *(a for a in range(3) if a != axis))
+    viewer.dims.set_point(range(3), point)
+    viewer.scene.camera.center = point
+
+
+def shown_slice(viewer: Viewer, layer: Layer) -> tuple[int, int] | None:
+    """Return the slice of `layer` on screen as axis and index; None in 3D."""
+    if viewer.dims.ndisplay != 2 or viewer.dims.ndim != 3:
+        return None
+    axis = viewer.dims.order[0]
+    index = round(float(layer.world_to_data(viewer.dims.point)[axis]))
+    return axis, min(max(index, 0), layer.data.shape[axis] - 1)
+
+
+def show_scale_bar(viewer: Viewer) -> None:
+    """Show a scale bar."""
+    viewer.canvas.overlays.scale_bar.visible = True
+
+
+# Keys, messages, settings
+
+
+def bind_keys(parents: list[Any], keys: Mapping[str, Callable[[], None]]) -> None:
+    """Let keys call functions, whichever of `parents` (the viewer and layers) is asked first.
+
+    Keys of a layer object come before those that napari gives to all layers of a type.
+    """
+    for parent in parents:
+        for key, function in keys.items():
+            parent.bind_key(key, lambda _parent, call=function: call(), overwrite=True)
+
+
+def unbind_keys(parent: Any, keys: Mapping[str, Any]) -> None:
+    """Take the keys away again."""
+    for key in keys:
+        parent.bind_key(key, None)
+
+
+def notify(level: str, message: str) -> None:
+    """Show a message that goes away by itself; `level` is ``info``, ``warning`` or ``error``."""
+    _NOTIFIERS[level](message)
+
+
+def settings() -> Any:
+    """Return what the user chose under Preferences > voxloop."""
+    return get_plugin_settings("voxloop").labelling
+
+
+# The window
+
+
+def current_viewer() -> Viewer | None:
+    """Return the viewer on screen, if there is one."""
+    import napari
+
+    return napari.current_viewer()
+
+
+def add_dock(viewer: Viewer) -> Any:
+    """Return the dock of voxloop in a viewer's window; add it if it is not there."""
+    return viewer.window.add_plugin_dock_widget("voxloop")[1]
+
+
+def before_closing(viewer: Viewer, close: Callable[[], None]) -> None:
+    """Call `close` when the viewer's window is about to be closed."""
+    from qtpy.QtCore import QEvent, QObject
+
+    class Watcher(QObject):
+        def eventFilter(self, _watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+            if event.type() == QEvent.Type.Close:
+                close()
+            return False
+
+    window = viewer.window._qt_window
+    window.installEventFilter(Watcher(window))
+
+
+def focus_canvas(viewer: Viewer) -> None:
+    """Give the keyboard back to the canvas."""
+    viewer.window._qt_viewer.canvas.native.setFocus()

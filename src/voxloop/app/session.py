@@ -1,0 +1,239 @@
+"""An open project in a viewer: opening, closing, computing and exporting in the background."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from psygnal import Signal
+
+from voxloop.app import napari_adapter as adapter
+from voxloop.app.layers import LoadedImage, ProjectLayers
+from voxloop.errors import ProjectError, VoxloopError
+from voxloop.project import Project, is_project
+from voxloop.project.export import Source
+from voxloop.project.jobs import Jobs, JobState
+from voxloop.project.live import LiveImage
+from voxloop.project.project import Stage, State
+from voxloop.supervoxels import Supervoxels
+from voxloop.volume import Volume
+
+FIRST_CLASSES = ("background", "foreground")
+
+# A block of work ends sooner; closing the window waits no longer for it.
+CLOSING_SECONDS = 3.0
+
+Dispatch = Callable[[Callable[[], None]], None]
+
+
+class Session:
+    """A project, its layers and the one job that may run on it.
+
+    Nothing here waits or raises for what a user does: work is done in the background, and what cannot be done is said
+    through `notified`.
+
+    Parameters
+    ----------
+    viewer
+        A napari viewer, with or without a window.
+    dispatch
+        Runs a call in the thread that owns the viewer; workers report through it.
+    """
+
+    changed = Signal(str)  # "project", "stages", "labels", "live", "guide" or "review"
+    job_changed = Signal(JobState)
+    notified = Signal(str, str)  # "info", "warning" or "error", and one line
+
+    def __init__(self, viewer: Any, *, dispatch: Dispatch) -> None:
+        self.viewer = viewer
+        self.project: Project | None = None
+        self.layers: ProjectLayers | None = None
+        self.tables: tuple[LiveImage, ...] = ()
+        self._dispatch = dispatch
+        self._jobs = Jobs(lambda state: dispatch(lambda: self._on_job(state)))
+
+    # Opening and closing
+
+    @property
+    def image(self) -> int:
+        """The image on screen."""
+        return self.layers.image.index if self.layers else 0
+
+    def open_path(self, path: str | os.PathLike[str]) -> None:
+        """Open a project, or the one beside an image file; if there is none, make it with two classes."""
+        path = Path(path)
+        folder = path if is_project(path) else path.with_name(f"{path.name.split('.')[0]}.voxloop")
+        self._open(folder, None if is_project(folder) else path)
+
+    def create(self, folder: str | os.PathLike[str], image: str | os.PathLike[str] | Volume, **options: Any) -> None:
+        """Make a project for an image file, or for a volume in memory, which is stored in the project."""
+        self._open(Path(folder), image, **options)
+
+    def show_image(self, index: int) -> None:
+        """Show another image of the project."""
+        project = self.need_project()
+
+        def shown(image: LoadedImage) -> None:
+            self._show(image)
+            self.changed.emit("project")
+
+        self._start(f"Opening {project.images[index].name}", lambda: LoadedImage.of(project, index), shown)
+
+    def add_image(self, path: str | os.PathLike[str]) -> None:
+        """Add an image to the project and show it; the strokes on all images train one classifier."""
+        project = self.need_project()
+
+        def shown(image: LoadedImage) -> None:
+            self.tables = ()
+            self._show(image)
+            self.changed.emit("project")
+
+        self._start(f"Adding {Path(path).name}", lambda: LoadedImage.of(project, project.add_image(path)), shown)
+
+    def close_project(self) -> None:
+        """Let go of the project; all of it is on the disk already."""
+        if self.layers is not None:
+            self.layers.remove()
+        if self.project is not None:
+            self.project.close()
+        self.project, self.layers, self.tables = None, None, ()
+        self.changed.emit("project")
+
+    def close(self) -> None:
+        """Stop everything: the window closes. The layers go with it."""
+        self._jobs.cancel()
+        self._jobs.wait(CLOSING_SECONDS)
+        if self.project is not None:
+            self.project.close()
+            self.project = None
+
+    # Computing
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job runs."""
+        return self._jobs.is_running
+
+    def state_of(self, stage: Stage) -> State:
+        """Return the worst state that a stage has in any image."""
+        if self.project is None:
+            return "missing"
+        states = {self.project.state_of(stage, index) for index in range(len(self.project.images))}
+        return "missing" if "missing" in states else "stale" if "stale" in states else "ready"
+
+    def configure(self, **choices: Any) -> None:
+        """Choose specs; what they make stale says so, and is computed when it is asked for."""
+        try:
+            self.need_project().configure(**choices)
+        except VoxloopError as error:
+            self.notified.emit("error", str(error))
+        self.changed.emit("stages")
+
+    def compute(self, upto: Stage = "features") -> None:
+        """Compute what is missing or stale, up to a stage."""
+        project = self.need_project()
+        images = range(len(project.images))
+        if upto == "supervoxels":
+            self._start(
+                "Supervoxels",
+                lambda: [project.supervoxels(index) for index in images],
+                lambda found: self._show_supervoxels(found[self.image]),
+            )
+        else:
+            self._start(
+                "Supervoxels and features",
+                lambda: tuple(LiveImage.of(project, index) for index in images),
+                self._computed,
+            )
+
+    def cancel(self) -> None:
+        """Stop the job after the block that is under way; what it finished before stays."""
+        self._jobs.cancel()
+
+    def export(self, source: Source, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write a result of the image on screen to a file."""
+        project, image = self.need_project(), self.image
+
+        def work() -> None:
+            # Features do not depend on labels. What does is computed in a project of its own, opened to look at only:
+            # it has the labels of this moment, whatever is painted meanwhile.
+            for index in range(len(project.images)):
+                project.features(index)
+            with Project.open(project.folder, read_only=True, progress=self._jobs.progress) as snapshot:
+                snapshot.export(source, path, image=image, overwrite=overwrite)
+
+        self._start(f"Export {source}", work, lambda _: self.notified.emit("info", f"{source} written to {path}"))
+
+    def need_project(self) -> Project:
+        """Return the open project, or raise `ProjectError`."""
+        if self.project is None:
+            raise ProjectError("no project is open")
+        return self.project
+
+    # Behind the scenes
+
+    def _open(self, folder: Path, image: str | os.PathLike[str] | Volume | None, **options: Any) -> None:
+        def work() -> tuple[Project, LoadedImage]:
+            progress = self._jobs.progress
+            if image is None:
+                project = Project.open(folder, progress=progress)
+            else:
+                classes = options.pop("classes", FIRST_CLASSES)
+                project = Project.create(folder, image, classes=classes, progress=progress, **options)
+            try:
+                if not project.images:
+                    raise ProjectError(f"{folder.name} has no images: make a new project from an image")
+                return project, LoadedImage.of(project, 0)
+            except BaseException:
+                project.close()
+                raise
+
+        if not self.is_busy:
+            self.close_project()
+        self._start(f"Opening {folder.name}", work, lambda found: self._opened(*found))
+
+    def _opened(self, project: Project, image: LoadedImage) -> None:
+        self.project = project
+        self._show(image)
+        adapter.show_scale_bar(self.viewer)
+        if project.recovered:
+            self.notified.emit(
+                "warning", f"Recovered after a crash: {project.recovered}. All finished strokes are here."
+            )
+        self.changed.emit("project")
+        if self.state_of("features") == "ready":
+            self.compute()  # only reads what is there
+
+    def _show(self, image: LoadedImage) -> None:
+        if self.layers is not None:
+            self.layers.remove()
+        self.layers = ProjectLayers(self.viewer, image)
+        if self.tables:
+            self._show_supervoxels(self.tables[image.index].supervoxels)
+
+    def _computed(self, tables: tuple[LiveImage, ...]) -> None:
+        self.tables = tables
+        self._show_supervoxels(tables[self.image].supervoxels)
+
+    def _show_supervoxels(self, supervoxels: Supervoxels) -> None:
+        if self.layers is not None:
+            self.layers.show_supervoxels(supervoxels.labels, supervoxels.n)
+        if message := supervoxels.report.message:
+            self.notified.emit("warning", message)
+        self.changed.emit("stages")
+
+    def _start(self, name: str, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Run `work` in the background, then `then` with what it returned in the thread that owns the viewer."""
+        try:
+            self._jobs.start(name, work, lambda result: self._dispatch(lambda: then(result)))
+        except ProjectError as error:
+            self.notified.emit("warning", str(error))
+
+    def _on_job(self, state: JobState) -> None:
+        self.job_changed.emit(state)
+        if state.status == "failed":
+            self.notified.emit("error", state.message)
+        if state.is_over:
+            self.changed.emit("stages")

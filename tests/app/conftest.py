@@ -1,0 +1,147 @@
+"""Fixtures of the app's tests: a small project, a controller without a window, a window with a display."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from voxloop.project import Project
+from voxloop.samples import phantom
+from voxloop.specs import FeatureSpec, SlicSpec
+
+SHAPE = (16, 64, 64)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _napari_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep napari from reading or writing the settings of whoever runs the tests."""
+    os.environ["NAPARI_CONFIG"] = str(tmp_path_factory.mktemp("napari") / "settings.yaml")
+
+
+def _import_napari() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # napari 0.9.2 uses what pydantic 2.14 deprecates
+        pytest.importorskip("napari", reason="napari is not installed")
+        import napari.components
+        import napari.layers  # noqa: F401
+
+
+_import_napari()
+
+
+@pytest.fixture(scope="session")
+def computed_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with two classes whose supervoxels and features are computed; tests get copies."""
+    folder = tmp_path_factory.mktemp("computed") / "cells.voxloop"
+    sample = phantom(SHAPE, seed=3)
+    with Project.create(folder, sample.image, classes=["background", "mitochondria"]) as project:
+        project.configure(
+            slic=SlicSpec(n_segments=300), features=FeatureSpec(sigmas=(1.0, 1.6), families=("gaussian", "laplacian"))
+        )
+        project.features()
+        project.extent()
+    return folder
+
+
+@pytest.fixture
+def project_folder(computed_project: Path, tmp_path: Path) -> Path:
+    """A copy of the computed project."""
+    folder = tmp_path / "cells.voxloop"
+    shutil.copytree(computed_project, folder)
+    return folder
+
+
+class Desk:
+    """A controller on a viewer without a window; what workers report waits until `until` runs it."""
+
+    def __init__(self) -> None:
+        from napari.components import ViewerModel
+
+        from voxloop.app.controller import Controller
+
+        self.calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.viewer = ViewerModel()
+        self.controller = Controller(self.viewer, dispatch=self.calls.put, debounce=0.01)
+        self.said: list[tuple[str, str]] = []
+        self.controller.notified.connect(lambda level, line: self.said.append((level, line)))
+
+    def until(self, condition: Callable[[], Any], timeout: float = 60) -> None:
+        """Run what workers report until `condition` holds."""
+        end = time.monotonic() + timeout
+        while not condition():
+            try:
+                self.calls.get(timeout=max(0.0, min(0.05, end - time.monotonic())))()
+            except queue.Empty:
+                assert time.monotonic() < end, f"still not so after {timeout} s; said: {self.said}"
+
+    def idle(self) -> None:
+        """Wait for the job that runs and what follows from it."""
+        self.until(lambda: not self.controller.is_busy and self.calls.empty())
+
+    def updated(self) -> None:
+        """Wait until the classifier has seen all labels."""
+        self.until(lambda: not self.controller.is_updating)
+
+    def open(self, path: Path) -> None:
+        """Open a project whose features are computed."""
+        self.controller.open_path(path)
+        self.until(lambda: self.controller.tables)
+        self.updated()
+
+    def drag(self, points: list[tuple[float, float, float]], *, button: int = 1) -> None:
+        """Draw a stroke on the labels layer, as the canvas would report it: press, moves, release."""
+        drag(self.controller.layers.labels, points, button=button)
+
+
+def drag(layer: Any, points: list[tuple[float, float, float]], *, button: int = 1) -> None:
+    """Send press, moves and release at points in voxels (z, y, x) to the layer in its mode."""
+    from types import SimpleNamespace
+
+    def event(kind: str, point: tuple[float, float, float]) -> Any:
+        world = layer.data_to_world(point)
+        return SimpleNamespace(
+            type=kind, button=button, position=world, view_direction=None, dims_displayed=[1, 2], modifiers=()
+        )
+
+    for callback in layer.mouse_drag_callbacks:
+        first = event("mouse_press", points[0])
+        generator = callback(layer, first)
+        if generator is None:
+            continue
+        try:
+            next(generator)
+            for kind, point in [*(("mouse_move", p) for p in points[1:-1]), ("mouse_release", points[-1])]:
+                following = event(kind, point)
+                first.type, first.position = following.type, following.position
+                next(generator)
+        except StopIteration:
+            pass
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    """A controller without a window."""
+    made = Desk()
+    yield made
+    made.controller.close()
+
+
+def stroke_voxels(layer: Any) -> int:
+    """Return how many voxels of a labels layer are labelled."""
+    return int(np.count_nonzero(layer.data))
+
+
+if sys.platform.startswith("linux") and not os.environ.get("DISPLAY") and shutil.which("Xvfb") is None:
+    HAS_DISPLAY = False
+else:
+    HAS_DISPLAY = True
