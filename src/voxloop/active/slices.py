@@ -135,12 +135,14 @@ def _score_slices(values: NDArray[np.float64], extent: Extent, axis: int) -> NDA
     np.add.at(change, extent.first[:, axis], values)
     np.subtract.at(change, extent.last[:, axis] + 1, values)
     total = np.maximum(np.cumsum(change)[:-1], 0)
-    return np.divide(total, shown, out=np.full(len(shown), -np.inf), where=shown > 0)
+    score: NDArray[np.float64] = np.divide(total, shown, out=np.full(len(shown), -np.inf), where=shown > 0)
+    return score
 
 
 def _diameters(extent: Extent) -> NDArray[np.int64]:
     """Return the median thickness of the supervoxels in slices along (z, y, x)."""
-    return np.ceil(np.median(extent.last - extent.first + 1, axis=0)).astype(np.int64)
+    diameters: NDArray[np.int64] = np.ceil(np.median(extent.last - extent.first + 1, axis=0)).astype(np.int64)
+    return diameters
 
 
 def _block_neighbourhood(profile: NDArray[np.float64], index: int, distance: int) -> None:

@@ -1,1 +1,1 @@
-"""Numba kernels: arrays in, arrays out. They assume what their callers have checked, and let go of the interpreter lock."""
+"""Numba kernels: arrays in, arrays out. They assume what callers have checked, and let go of the interpreter lock."""

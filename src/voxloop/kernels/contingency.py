@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from voxloop.kernels.fragments import grown, hash_slot
+
+Int64 = NDArray[np.int64]
 
 SECOND_BITS = 31  # of a key that hold the second label; the first has the 32 above
 
 
 @njit(cache=True, nogil=True)
-def contingency(first, second):
+def contingency(first: Int64, second: Int64) -> tuple[Int64, Int64]:
     """Count the pairs of labels that two volumes have at the same voxel.
 
     Parameters

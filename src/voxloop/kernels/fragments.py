@@ -8,12 +8,23 @@ where the next one starts.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Int16 = NDArray[np.int16]
+Int64 = NDArray[np.int64]
+Uint32 = NDArray[np.uint32]
+Labels = NDArray[np.signedinteger[Any]]
+BlockShape = tuple[int, ...]  # (z, y, x)
 
 
 @njit(cache=True, nogil=True)
-def fragments(labels, image, start, shape, outside):
+def fragments(
+    labels: Labels, image: Int16, start: Int64, shape: Int64, outside: int
+) -> tuple[Uint32, Labels, Int64, Int64, Int64, Int64]:
     """Cut a block into its 6-connected fragments of equal label.
 
     Parameters
@@ -59,7 +70,7 @@ def fragments(labels, image, start, shape, outside):
 
 
 @njit(cache=True, nogil=True)
-def _cut_runs(labels):
+def _cut_runs(labels: Labels) -> tuple[Int64, Int64, Labels]:
     """Return the runs: where each row's begin in the list (rows + 1), their positions (runs + 1) and labels."""
     nz, ny, nx = labels.shape
     rows = labels.reshape(nz * ny, nx)
@@ -83,7 +94,7 @@ def _cut_runs(labels):
 
 
 @njit(cache=True, nogil=True)
-def _join_runs(row_start, position, value, shape):
+def _join_runs(row_start: Int64, position: Int64, value: Labels, shape: BlockShape) -> Int64:
     """Return for each run itself, if it is the first of its fragment, or another run of the fragment before it."""
     nz, ny, nx = shape
     parent = np.arange(value.size)
@@ -102,7 +113,7 @@ def _join_runs(row_start, position, value, shape):
 
 
 @njit(cache=True, nogil=True)
-def unite(parent, a, b):
+def unite(parent: Int64, a: int, b: int) -> None:
     """Join the sets of `a` and `b`; the lowest member of a set is its root."""
     while parent[a] != a:
         parent[a] = parent[parent[a]]
@@ -117,7 +128,7 @@ def unite(parent, a, b):
 
 
 @njit(cache=True, nogil=True)
-def _number(parent, value, outside):
+def _number(parent: Int64, value: Labels, outside: int) -> tuple[Int64, int]:
     """Return the fragment of each run (-1 outside), numbered by first run, and how many there are."""
     owner = np.empty(parent.size, np.int64)
     n = 0
@@ -133,7 +144,16 @@ def _number(parent, value, outside):
 
 
 @njit(cache=True, nogil=True)
-def _tabulate(position, value, owner, n, image, block_shape, start, shape):
+def _tabulate(
+    position: Int64,
+    value: Labels,
+    owner: Int64,
+    n: int,
+    image: Int16,
+    block_shape: BlockShape,
+    start: Int64,
+    shape: Int64,
+) -> tuple[Labels, Int64, Int64]:
     """Return each fragment's label, first voxel and sums."""
     _, ny, nx = block_shape
     n_channels = image.shape[0]
@@ -163,7 +183,7 @@ def _tabulate(position, value, owner, n, image, block_shape, start, shape):
 
 
 @njit(cache=True, nogil=True)
-def _contacts(row_start, position, owner, n, shape):
+def _contacts(row_start: Int64, position: Int64, owner: Int64, n: int, shape: BlockShape) -> tuple[Int64, Int64]:
     """Return the pairs of fragments that touch, and the number of faces between them across each axis."""
     nz, ny, nx = shape
     capacity = 64
@@ -197,7 +217,7 @@ def _contacts(row_start, position, owner, n, shape):
 
 
 @njit(cache=True, nogil=True)
-def _count(keys, faces, a, b, n, axis, number):
+def _count(keys: Int64, faces: Int64, a: int, b: int, n: int, axis: int, number: int) -> int:
     """Add to the contact of two fragments in the hash table; return 1 if it is a new one."""
     if a == b or a < 0 or b < 0:
         return 0
@@ -210,7 +230,7 @@ def _count(keys, faces, a, b, n, axis, number):
 
 
 @njit(cache=True, nogil=True)
-def hash_slot(keys, key):
+def hash_slot(keys: Int64, key: int) -> int:
     """Return where `key` is, or belongs, in an open table of 2^m slots (empty: -1) that has room."""
     mask = keys.size - 1
     slot = ((key % 2147483647) * 2654435761 >> 12) & mask
@@ -220,7 +240,7 @@ def hash_slot(keys, key):
 
 
 @njit(cache=True, nogil=True)
-def grown(keys, counts):
+def grown(keys: Int64, counts: Int64) -> tuple[Int64, Int64]:
     """Return a hash table, keys (2^m,) and what is counted (2^m, c), in twice the room."""
     more_keys = np.full(2 * keys.size, -1, np.int64)
     more_counts = np.zeros((2 * keys.size, counts.shape[1]), np.int64)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from voxloop.kernels.fragments import unite
 
+Bool = NDArray[np.bool_]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
 
 @njit(cache=True, nogil=True)
-def join(n, pairs):
+def join(n: int, pairs: Int64) -> tuple[Int64, int]:
     """Join the members of each pair.
 
     Parameters
@@ -41,7 +46,7 @@ def join(n, pairs):
 
 
 @njit(cache=True, nogil=True)
-def add_rows(group, rows, n_groups):
+def add_rows(group: Int64, rows: Int64, n_groups: int) -> Int64:
     """Return the sums of the int64 `rows` (n, f) over each group (n_groups, f)."""
     sums = np.zeros((n_groups, rows.shape[1]), np.int64)
     for i in range(rows.shape[0]):
@@ -51,7 +56,7 @@ def add_rows(group, rows, n_groups):
 
 
 @njit(cache=True, nogil=True)
-def sum_contacts(pairs, faces, n):
+def sum_contacts(pairs: Int64, faces: Int64, n: int) -> tuple[Int64, Int64]:
     """Return each contact once.
 
     Parameters
@@ -89,7 +94,7 @@ def sum_contacts(pairs, faces, n):
 
 
 @njit(cache=True, nogil=True)
-def _sorted_by(keys, order, n):
+def _sorted_by(keys: Int64, order: Int64, n: int) -> Int64:
     """Return `order` sorted by the key (0..n-1) of each entry; a counting sort, equal keys stay in order."""
     slot = np.zeros(n + 1, np.int64)
     for key in keys:
@@ -103,7 +108,7 @@ def _sorted_by(keys, order, n):
 
 
 @njit(cache=True, nogil=True)
-def choose_neighbours(pairs, area, colours, small):
+def choose_neighbours(pairs: Int64, area: Float64, colours: Float64, small: Bool) -> Int64:
     """Return for each small piece the neighbour to join, for each other itself.
 
     The neighbour of the largest contact; among equals the one of the closest mean intensities, then the lower id.

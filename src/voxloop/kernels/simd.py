@@ -5,12 +5,21 @@ rest where the trip count is not known); the same step as LLVM vector instructio
 vectors of 16 to whatever the processor has. Called from Python, `claim` runs as the numpy code below.
 """
 
+# numba's and llvmlite's code generation has no types to check against.
+# mypy: allow-untyped-calls
 from __future__ import annotations
 
-from llvmlite import ir
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]  # has no stubs
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
 
 LANES = 16
 
@@ -19,7 +28,18 @@ _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTS = ir.VectorType(_INT32, LANES)
 
 
-def claim(values, colours, k, spatial, lane, elsewhere, nearest, owner, row, x):
+def claim(
+    values: Float32,
+    colours: Float32,
+    k: int,
+    spatial: Float32,
+    lane: int,
+    elsewhere: np.float32,
+    nearest: Float32,
+    owner: Int32,
+    row: int,
+    x: int,
+) -> None:
     """Let cluster `k` win those of 16 voxels that it is nearer to than any cluster before it.
 
     Parameters
@@ -52,7 +72,7 @@ def claim(values, colours, k, spatial, lane, elsewhere, nearest, owner, row, x):
 
 
 @intrinsic
-def _claim(typing, values, colours, k, spatial, lane, elsewhere, nearest, owner, row, x):  # noqa: ARG001
+def _claim(typing, values, colours, k, spatial, lane, elsewhere, nearest, owner, row, x):  # type: ignore[no-untyped-def]  # noqa: ARG001 - numba's types, which are values
     arrays = (values, colours, spatial, nearest, owner)
     if not all(isinstance(a, types.Array) and a.layout == "C" for a in arrays):
         return None
@@ -62,7 +82,7 @@ def _claim(typing, values, colours, k, spatial, lane, elsewhere, nearest, owner,
     return signature, _generate_claim
 
 
-def _generate_claim(context, builder, signature, arguments):
+def _generate_claim(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     """Emit the body of `claim`; the order of the operations is that of the numpy code."""
     v, g, k, s, lane, elsewhere, n, o, row, x = arguments
     values, colours, spatial, nearest, owner = (
@@ -97,12 +117,12 @@ def _generate_claim(context, builder, signature, arguments):
     return context.get_dummy_value()
 
 
-def _vector_at(builder, data, index, vector):
+def _vector_at(builder: Any, data: Any, index: Any, vector: Any) -> Any:
     """Return a pointer to the vector that starts at element `index`."""
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-def _splat(builder, scalar, vector):
+def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
     """Return a vector with `scalar` in every lane."""
     undefined = ir.Constant(vector, ir.Undefined)
     one = builder.insert_element(undefined, scalar, ir.Constant(_INT32, 0))
@@ -110,8 +130,8 @@ def _splat(builder, scalar, vector):
 
 
 @overload(claim, inline="always")
-def _overload_claim(values, colours, k, spatial, lane, elsewhere, nearest, owner, row, x):  # noqa: ARG001
-    def jitted(values, colours, k, spatial, lane, elsewhere, nearest, owner, row, x):
-        _claim(values, colours, k, spatial, lane, elsewhere, nearest, owner, row, x)
+def _overload_claim(values, colours, k, spatial, lane, elsewhere, nearest, owner, row, x):  # type: ignore[no-untyped-def]  # noqa: ARG001 - as above
+    def jitted(values, colours, k, spatial, lane, elsewhere, nearest, owner, row, x):  # type: ignore[no-untyped-def]  # compiled
+        _claim(values, colours, k, spatial, lane, elsewhere, nearest, owner, row, x)  # type: ignore[call-arg]  # numba passes `typing`
 
     return jitted

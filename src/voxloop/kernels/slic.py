@@ -8,15 +8,33 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from voxloop.kernels.simd import LANES, claim
+
+Bool = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int16 = NDArray[np.int16]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
 OUTSIDE = -2  # label of a voxel outside the mask
 UNREACHED = -1  # label of a voxel inside that no cluster reaches
 
 
 @njit(cache=True, nogil=True)
-def assign(image, inside, start, centers, colours, reach, weights, labels, sums):
+def assign(
+    image: Int16,
+    inside: Bool,
+    start: Int64,
+    centers: Float64,
+    colours: Float32,
+    reach: Float64,
+    weights: Float64,
+    labels: Int32,
+    sums: Int64,
+) -> None:
     """Give each voxel of a block to its nearest cluster and add up what each cluster got.
 
     A slice at a time, so that the distances stay in cache. Ties go to the cluster that comes first.
@@ -68,7 +86,9 @@ def assign(image, inside, start, centers, colours, reach, weights, labels, sums)
 
 
 @njit(cache=True, nogil=True)
-def _windows_along_x(centers, start, reach, weights, width):
+def _windows_along_x(
+    centers: Float64, start: Int64, reach: Float64, weights: Float64, width: int
+) -> tuple[Int64, Float32]:
     """Return where each cluster's window starts in a padded row, and its distances along x (inf out of reach)."""
     n = centers.shape[0]
     first = np.empty(n, np.int64)
@@ -83,7 +103,7 @@ def _windows_along_x(centers, start, reach, weights, width):
 
 
 @njit(cache=True, nogil=True)
-def _load_slice(image, inside, z, pad, values, nearest, owner):
+def _load_slice(image: Int16, inside: Bool, z: int, pad: int, values: Float32, nearest: Float32, owner: Int32) -> None:
     """Copy one slice into rows with `pad` voxels more on each side; voxels outside the mask can't be won."""
     n_channels, _, ny, nx = image.shape
     for c in range(n_channels):
@@ -101,7 +121,7 @@ def _load_slice(image, inside, z, pad, values, nearest, owner):
 
 
 @njit(cache=True, nogil=True)
-def _add_up(image, z, start, pad, owner, sums):
+def _add_up(image: Int16, z: int, start: Int64, pad: int, owner: Int32, sums: Int64) -> None:
     """Add the voxels of one slice to the sums of their clusters."""
     n_channels, _, ny, nx = image.shape
     counted = sums[:, 0].copy()
@@ -116,12 +136,14 @@ def _add_up(image, z, start, pad, owner, sums):
         for y in range(ny):
             for x in range(nx):
                 sums[np.uint64(owner[y, x + pad] + 2), 4 + c] += image[c, z, y, x]
-    for k in range(sums.shape[0]):
-        sums[k, 1] += (sums[k, 0] - counted[k]) * (z + start[0])
+    for i in range(sums.shape[0]):
+        sums[i, 1] += (sums[i, 0] - counted[i]) * (z + start[0])
 
 
 @njit(cache=True, nogil=True)
-def add_up_cells(image, inside, start, cells_z, cells_y, cells_x, sums):
+def add_up_cells(
+    image: Int16, inside: Bool, start: Int64, cells_z: Int64, cells_y: Int64, cells_x: Int64, sums: Int64
+) -> None:
     """Add the voxels of a block to the sums of the seed grid's cells.
 
     Parameters
@@ -151,7 +173,7 @@ def add_up_cells(image, inside, start, cells_z, cells_y, cells_x, sums):
 
 
 @njit(cache=True, nogil=True)
-def clusters_in_reach(centers, reach, block_shape, grid):
+def clusters_in_reach(centers: Float64, reach: Float64, block_shape: Int64, grid: Int64) -> tuple[Int64, Int64]:
     """Return which clusters reach which block, lower ids first.
 
     Parameters

@@ -85,7 +85,7 @@ class SimulatedAnnotator:
         """
         axis, index = suggestion.axis, suggestion.index
         truth = np.take(self.truth, index, axis=axis)
-        strokes = []
+        strokes: list[SimulatedStroke] = []
         for supervoxel in suggestion.supervoxels:
             region = (supervoxels == supervoxel) & (truth > 0)
             if len(strokes) == n_uncertain:

@@ -88,7 +88,7 @@ def cut_block(
     start = np.array(box.start)
     numbered, own, first, sums, pairs, faces = fragments(labels, image, start, np.array(shape), outside)
     out[box.slices] = numbered
-    low, high = (tuple(numbered.take(i, axis) for axis in range(3)) for i in (0, -1))
+    low, high = (tuple(np.take(numbered, i, axis) for axis in range(3)) for i in (0, -1))
     return BlockFragments(box, own if values is None else values[own], first, sums, pairs, faces, low, high)
 
 
