@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from voxloop.active import top_uncertain, uncertainty
 from voxloop.blocks import Executor, Progress
@@ -25,6 +26,7 @@ from voxloop.simulate.session import Round, run_session
 from voxloop.volume import ArrayLike
 
 LEARN, JUDGE = 0, 1
+PICTURE_SIDE = 320  # pixels of a slice that the overview shows: in more, supervoxels could not be told apart
 _FOLDER_NOTE = "made by voxloop demo"
 
 
@@ -165,8 +167,10 @@ def _draw(project: Project, sample: Sample, truth: NDArray[np.uint8], result: De
     names = sample.class_names
     foreground = names[1:] if len(names) == 2 else names
     z = int(np.argmax((truth > 1).sum(axis=(1, 2))))
-    image, supervoxels = project.volume(JUDGE), project.supervoxels(JUDGE)
-    ids = np.asarray(supervoxels.labels[z])
+    window = _window_around(_densest(truth[z] > 1), truth[z].shape)
+    part = (z, *window)
+    image = project.volume(JUDGE)
+    ids = np.asarray(project.supervoxels(JUDGE).labels[part])
     first, last = result.rounds[0], result.rounds[-1]
     unsure = top_uncertain(uncertainty(first.prediction.probabilities))
 
@@ -176,13 +180,13 @@ def _draw(project: Project, sample: Sample, truth: NDArray[np.uint8], result: De
     result.files["overview"] = out / "overview.png"
     draw_overview(
         result.files["overview"],
-        image=_grey(image.data, (z, slice(None), slice(None))),
+        image=_grey(image.data, part),
         supervoxels=ids,
         first_prediction=look_up(ids, first.prediction.segmentation),
         uncertain=np.isin(ids, unsure),
         suggestion=_suggested(project, result.rounds[1]),
         segmentation=look_up(ids, last.prediction.segmentation),
-        truth=truth[z],
+        truth=truth[part],
         class_names=names,
         class_colors=colors,
         spacing=(image.spacing[1], image.spacing[2]),
@@ -202,25 +206,41 @@ def _draw(project: Project, sample: Sample, truth: NDArray[np.uint8], result: De
 
 
 def _suggested(project: Project, round_: Round) -> SuggestedSlice:
-    """Return the slice that a round labelled, with its strokes."""
+    """Return what a round labelled of its slice, with the strokes."""
     suggestion = round_.suggestion
     assert suggestion is not None
-    image, supervoxels = project.volume(LEARN), project.supervoxels(LEARN)
-    cut: list[Any] = [slice(None)] * 3
-    cut[suggestion.axis] = suggestion.index
-    ids = np.asarray(supervoxels.labels[tuple(cut)])
-    strokes = np.zeros(ids.shape, np.uint8)
+    image, labels = project.volume(LEARN), project.supervoxels(LEARN).labels
+    seen = [axis for axis in range(3) if axis != suggestion.axis]
+    shape = (image.shape[seen[0]], image.shape[seen[1]])
+    strokes = np.zeros(shape, np.uint8)
     for stroke in round_.strokes:
-        rows, columns = np.delete(stroke.voxels, suggestion.axis, axis=1).T
-        strokes[rows, columns] = stroke.class_id
-    row, column = (s for axis, s in enumerate(image.spacing) if axis != suggestion.axis)
+        strokes[tuple(stroke.voxels[:, seen].T)] = stroke.class_id
+    window = _window_around(_densest(strokes > 0), shape)
+    cut: list[Any] = list(window)
+    cut.insert(suggestion.axis, suggestion.index)
     return SuggestedSlice(
-        image=_grey(image.data, tuple(cut)),
-        uncertain=np.isin(ids, suggestion.supervoxels),
-        strokes=strokes,
-        spacing=(row, column),
+        image=_grey(image.data, cut),
+        uncertain=np.isin(np.asarray(labels[tuple(cut)]), suggestion.supervoxels),
+        strokes=strokes[window],
+        spacing=(image.spacing[seen[0]], image.spacing[seen[1]]),
         caption=f"{'zyx'[suggestion.axis]} = {suggestion.index}",
     )
+
+
+def _densest(wanted: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return the pixel around which a window of the picture's size holds most of `wanted`."""
+    held = ndimage.uniform_filter(wanted.astype(np.float32), PICTURE_SIDE, mode="constant")
+    row, column = np.unravel_index(int(held.argmax()), held.shape)
+    return int(row), int(column)
+
+
+def _window_around(center: tuple[int, int], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return a window of the picture's size around a pixel, inside a slice of `shape`."""
+    parts = []
+    for middle, length in zip(center, shape, strict=True):
+        start = min(max(0, middle - PICTURE_SIDE // 2), max(0, length - PICTURE_SIDE))
+        parts.append(slice(start, min(length, start + PICTURE_SIDE)))
+    return parts[0], parts[1]
 
 
 def _grey(data: ArrayLike, cut: Sequence[Any]) -> NDArray[Any]:
