@@ -23,6 +23,10 @@ from voxloop.project.live import LiveImage, LiveLabels, LiveProblem, LiveRequest
 from voxloop.supervoxels import Supervoxels
 
 
+# What a review shows around a supervoxel, in voxels of the finest axis: enough to recognise what it belongs to.
+_REVIEW_RADIUS = 60
+
+
 class Controller(Session):
     """All that the app can do, each a method that works without a window; what they show is kept in attributes.
 
@@ -47,6 +51,7 @@ class Controller(Session):
         self.labelling: Labelling | None = None
         self._forget()
         self._live = live
+        self._brush_size = 5
         self._asked = self._answered = 0
         self._updates = LiveUpdates(lambda response: dispatch(lambda: self._on_response(response)), debounce=debounce)
         self._keys: dict[str, Callable[[], None]] = {key.key: getattr(self, key.action) for key in KEYS if key.action}
@@ -111,6 +116,18 @@ class Controller(Session):
         """Do the step again that was undone last."""
         if self.labelling is not None:
             self.labelling.redo()
+
+    @property
+    def brush_size(self) -> int:
+        """Diameter of the brush in voxels of the finest axis on screen."""
+        return self._brush_size
+
+    @brush_size.setter
+    def brush_size(self, size: int) -> None:
+        self._brush_size = size
+        if self.layers is not None and self.layers.labels.brush_size != size:
+            self.layers.labels.brush_size = size
+        self.changed.emit("labels")
 
     # Live updates
 
@@ -239,6 +256,7 @@ class Controller(Session):
         self.problem = ""
         self.guide = SliceGuide()
         self.review: ReviewQueue | None = None
+        self._view_before_review: Any = None
         self.updated_at: float | None = None
         self.saved_at: float | None = None
 
@@ -251,6 +269,7 @@ class Controller(Session):
             edited=self._edited,
             refused=lambda line: self.notified.emit("warning", line),
         )
+        self.layers.labels.brush_size = self._brush_size
         self._bind_keys()
         for event in (self.layers.labels.events.selected_label, self.layers.labels.events.mode):
             event.connect(lambda _event: self.changed.emit("labels"))
@@ -260,10 +279,15 @@ class Controller(Session):
     def _show_supervoxels(self, supervoxels: Supervoxels) -> None:
         super()._show_supervoxels(supervoxels)
         self._bind_keys()
+        for layer in self.layers.all:
+            layer.events.visible.connect(self._layer_toggled)
 
     def _bind_keys(self) -> None:
         """Let the keys work whichever of our layers is active: a layer's own keys come before the viewer's."""
         adapter.bind_keys([*self.layers.all, self.viewer], self._keys)
+
+    def _layer_toggled(self, _event: Any) -> None:
+        self.changed.emit("shown")
 
     def _computed(self, tables: tuple[LiveImage, ...]) -> None:
         saved_at = self.saved_at
@@ -370,10 +394,17 @@ class Controller(Session):
         """Bring the supervoxel under review into view; the slice stays in the direction that is looked along."""
         if self.review is None or self.review.is_over:
             self.layers.point_out(None)
+            if self._view_before_review is not None:
+                adapter.restore_view(self.viewer, self._view_before_review)
+            self._view_before_review = None
         else:
             self.layers.point_out(self.review.supervoxel)
             middle = middle_voxel(self.tables[self.image], self.review.supervoxel)
             self._look_at(self.viewer.dims.order[0], middle)
+            if self._view_before_review is None:
+                self._view_before_review = adapter.view_of(self.viewer)
+            world = self.layers.labels.data_to_world(middle)
+            adapter.look_closely(self.viewer, world, _REVIEW_RADIUS * min(self.tables[self.image].spacing))
         self.changed.emit("review")
 
     def _toggle(self, name: str) -> None:

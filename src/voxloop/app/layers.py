@@ -94,6 +94,7 @@ class ProjectLayers:
         self.outlines: Any = None
         self.top: Any = None
         self._pointed_out: int | None = None
+        self.is_without_result = True
         # Zeros take no memory before somebody paints there.
         self.labels = viewer.add_labels(np.zeros(record.shape, np.uint16), name="labels", opacity=0.9, **self._place)
         self.labels.colormap = adapter.class_colormap({})
@@ -120,7 +121,7 @@ class ProjectLayers:
         ids = IdSlices(labels)
         table = np.zeros(n + 1)
         self.prediction = self._add_derived(
-            self._viewer.add_labels, TableView(ids, table.astype(np.uint16)), "prediction", opacity=0.35
+            self._viewer.add_labels, TableView(ids, table.astype(np.uint16)), "prediction", opacity=0.3
         )
         self.uncertainty = self._add_derived(
             self._viewer.add_image,
@@ -145,6 +146,10 @@ class ProjectLayers:
         self.prediction.data.table[result.ids] = result.prediction.segmentation
         self.uncertainty.data.table[result.ids] = result.uncertainty
         self._set_uncertainty_range(len(result.prediction.classes), result.request.query.uncertainty)
+        if self.is_without_result:
+            # What the supervoxels are like was seen; now their outlines would hide the prediction.
+            self.outlines.visible = False
+            self.is_without_result = False
         if result.whole:
             self.top.data.table[:] = 0
             self.top.data.table[result.top] = 1

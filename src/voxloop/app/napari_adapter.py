@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Layer = Any
 Viewer = Any
 
-# Actions of napari that take these keys on the way to a layer.
+_WELL_INSIDE = 0.7  # of the way from the middle of the view to its edge
 _NOTIFIERS = {
     "info": notifications.show_info,
     "warning": notifications.show_warning,
@@ -96,11 +96,40 @@ def class_colormap(colors: Mapping[int, str]) -> DirectLabelColormap:
 
 
 def look_at(viewer: Viewer, axis: int, point: tuple[float, float, float]) -> None:
-    """Show the slice across `axis` through `point` (z, y, x in world units), with the point in the middle."""
+    """Show the slice across `axis` through `point` (z, y, x in world units).
+
+    The view moves only if the point is not well inside it: who knows the place should not have to find it again.
+    """
+    order = (axis, *(a for a in range(3) if a != axis))
+    turned = viewer.dims.ndisplay != 2 or tuple(viewer.dims.order) != order
     viewer.dims.ndisplay = 2
-    viewer.dims.order = (axis, *(a for a in range(3) if a != axis))
+    viewer.dims.order = order
     viewer.dims.set_point(range(3), point)
-    viewer.scene.camera.center = point
+    if turned:
+        viewer.reset_view()
+    camera = viewer.scene.camera
+    # The camera's last two coordinates are those on screen, down and to the right.
+    here = np.array([point[a] for a in order[1:]])
+    half = np.array(viewer.canvas.size) / camera.zoom / 2
+    if np.any(np.abs(here - camera.center[1:]) > _WELL_INSIDE * half):
+        camera.center = (0.0, *(float(c) for c in here))
+
+
+def look_closely(viewer: Viewer, point: tuple[float, float, float], radius: float) -> None:
+    """Bring `point` (z, y, x in world units) to the middle of the view, with at most `radius` around it."""
+    camera = viewer.scene.camera
+    camera.center = (0.0, *(float(point[a]) for a in viewer.dims.order[1:]))
+    camera.zoom = max(camera.zoom, min(viewer.canvas.size) / (2 * radius))
+
+
+def view_of(viewer: Viewer) -> tuple[Any, float]:
+    """Return where the view is, for `restore_view`."""
+    return viewer.scene.camera.center, viewer.scene.camera.zoom
+
+
+def restore_view(viewer: Viewer, view: tuple[Any, float]) -> None:
+    """Go back to an earlier view; the slice stays."""
+    viewer.scene.camera.center, viewer.scene.camera.zoom = view
 
 
 def shown_slice(viewer: Viewer, layer: Layer) -> tuple[int, int] | None:
@@ -113,8 +142,9 @@ def shown_slice(viewer: Viewer, layer: Layer) -> tuple[int, int] | None:
 
 
 def show_scale_bar(viewer: Viewer) -> None:
-    """Show a scale bar."""
+    """Show a scale bar, and call the axes what microscopists call them."""
     viewer.canvas.overlays.scale_bar.visible = True
+    viewer.dims.axis_labels = ("z", "y", "x")
 
 
 # Keys, messages, settings
@@ -147,6 +177,11 @@ def settings() -> Any:
 
 
 # The window
+
+
+def real_viewer(viewer: Viewer) -> Viewer:
+    """Return the viewer behind the proxy that napari gives to plugins: the proxy warns at every private name."""
+    return getattr(viewer, "__wrapped__", viewer)
 
 
 def current_viewer() -> Viewer | None:

@@ -42,7 +42,7 @@ class Session:
         Runs a call in the thread that owns the viewer; workers report through it.
     """
 
-    changed = Signal(str)  # "project", "stages", "labels", "live", "guide" or "review"
+    changed = Signal(str)  # "project", "stages", "labels", "live", "shown", "guide", "review" or "help"
     job_changed = Signal(JobState)
     notified = Signal(str, str)  # "info", "warning" or "error", and one line
 

@@ -25,6 +25,7 @@ COMMANDS = (
     "suggest",
     "export",
     "run",
+    "napari",
     "warmup",
 )
 EXIT_BAD_INPUT = 2

@@ -1,0 +1,210 @@
+"""The dock: five steps beside each other, and below them what runs and whether everything is saved."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QStackedWidget,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from voxloop.app import napari_adapter as adapter
+from voxloop.app.controller import Controller
+from voxloop.app.label_page import LabelPage
+from voxloop.app.pages import DataPage, ExportPage, FeaturesPage, KeysPage, SupervoxelsPage
+from voxloop.project import warm_up
+from voxloop.project.jobs import JobState
+
+STEPS = ("Data", "Supervoxels", "Features", "Label", "Export")
+_DATA, _LABEL, _KEYS = 0, 3, 5
+_MARKS = {"ready": "✓", "stale": "●", "missing": "○"}
+_MARK_TIPS = {"ready": "done", "stale": "something it depends on has changed", "missing": "not computed yet"}
+
+# napari's themes leave checked tool buttons as they are; which step, class or eraser is chosen must be seen.
+_STYLE = """
+QToolButton[class="choice"] { padding: 4px 6px; border-radius: 3px; }
+QToolButton[class="choice"]:checked { background-color: #4a62c7; color: white; font-weight: bold; }
+"""
+
+
+@functools.cache
+def warm_up_once() -> None:
+    """Compile the kernels in the background before somebody waits for them."""
+    threading.Thread(target=warm_up, name="voxloop-warm-up", daemon=True).start()
+
+
+class Dispatcher(QObject):
+    """Runs calls from any thread in the thread that made it."""
+
+    _called = Signal(object)
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._called.connect(self._run, Qt.ConnectionType.QueuedConnection)
+        self._open = True
+
+    def __call__(self, call: Callable[[], None]) -> None:
+        """Run `call` soon; after `close` nothing runs any more."""
+        if self._open:
+            self._called.emit(call)
+
+    def close(self) -> None:
+        """Run nothing more."""
+        self._open = False
+
+    def _run(self, call: Callable[[], None]) -> None:
+        if self._open:
+            call()
+
+
+class Dock(QWidget):
+    """What Plugins > voxloop shows; every button calls one method of the controller."""
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        viewer = adapter.real_viewer(napari_viewer)
+        self._dispatch = Dispatcher(self)
+        chosen = adapter.settings()
+        self.controller = Controller(viewer, dispatch=self._dispatch, live=chosen.live)
+        self.controller.brush_size = chosen.brush_size
+        self._viewer = viewer
+        self._steps = [self._step_button(index, name) for index, name in enumerate(STEPS)]
+        pages = (DataPage, SupervoxelsPage, FeaturesPage, LabelPage, ExportPage, KeysPage)
+        self.pages = [page(self.controller) for page in pages]
+        self._stack = QStackedWidget()
+        for page in self.pages:
+            self._stack.addWidget(_scrolled(page))
+        self.job = JobRow(self.controller)
+        self.saved = QLabel()
+        self.saved.setObjectName("saved")
+        self._lay_out()
+        self.controller.changed.connect(self._on_changed)
+        self.controller.job_changed.connect(self.job.show_state)
+        self.controller.notified.connect(adapter.notify)
+        # Lines such as "updated 3 s ago" grow old by themselves.
+        self._clock = QTimer(self)
+        self._clock.timeout.connect(self._tick)
+        self._clock.start(500)
+        adapter.before_closing(viewer, self.close_down)
+        self.destroyed.connect(self._dispatch.close)
+        warm_up_once()
+        self.show_step(_DATA)
+        self._on_changed("project")
+
+    def open_path(self, path: str) -> None:
+        """Open a project or an image file."""
+        self.controller.open_path(path)
+
+    def show_step(self, index: int) -> None:
+        """Turn to a step."""
+        self._stack.setCurrentIndex(index)
+        if index < len(self._steps):
+            self._steps[index].setChecked(True)
+
+    def close_down(self) -> None:
+        """Stop everything before the window goes."""
+        self._clock.stop()
+        self._dispatch.close()
+        self.controller.close()
+
+    # Behind the scenes
+
+    def _step_button(self, index: int, name: str) -> QToolButton:
+        button = QToolButton()
+        button.setText(name)
+        button.setProperty("class", "choice")
+        button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        button.setCheckable(True)
+        button.setObjectName(f"step-{name.lower()}")
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
+        button.clicked.connect(lambda: self.show_step(index))
+        return button
+
+    def _lay_out(self) -> None:
+        steps, group = QHBoxLayout(), QButtonGroup(self)
+        steps.setSpacing(2)
+        for button in self._steps:
+            group.addButton(button)
+            steps.addWidget(button, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addLayout(steps)
+        layout.addWidget(self._stack, 1)
+        layout.addWidget(self.job)
+        layout.addWidget(self.saved)
+        self.setMinimumWidth(400)
+        self.setStyleSheet(_STYLE)
+
+    def _on_changed(self, what: str) -> None:
+        if what == "help":
+            showing = self._stack.currentIndex() == _KEYS
+            self.show_step(_LABEL if showing else _KEYS)
+            return
+        if what == "project" and self.controller.project is not None:
+            self.show_step(_LABEL)
+        if what in ("project", "stages"):
+            self._mark_steps()
+        for page in self.pages:
+            page.refresh(what)
+        self._tick()
+
+    def _mark_steps(self) -> None:
+        for button, stage in zip(self._steps[1:3], ("supervoxels", "features"), strict=True):
+            state = self.controller.state_of(stage)
+            button.setText(f"{stage.capitalize()} {_MARKS[state]}")
+            button.setToolTip(_MARK_TIPS[state])
+
+    def _tick(self) -> None:
+        self.saved.setText(self.controller.saved_line())
+        self.pages[_LABEL].tick()
+
+
+class JobRow(QWidget):
+    """What runs, how far it is, how long it will still take, and a button that stops it."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self.bar = QProgressBar()
+        self.bar.setObjectName("progress")
+        self.cancel = QPushButton("Cancel")
+        self.cancel.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.cancel.clicked.connect(controller.cancel)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.bar, 1)
+        layout.addWidget(self.cancel)
+        self.hide()
+
+    def show_state(self, state: JobState) -> None:
+        """Show a job, or nothing once it is over."""
+        self.setVisible(not state.is_over)
+        self.cancel.setEnabled(state.status == "running")
+        self.bar.setRange(0, state.total)  # 0 to 0 means: busy
+        self.bar.setValue(state.done)
+        left = "" if state.seconds_left is None else f", {state.seconds_left:.0f} s left"
+        what = "stopping ..." if state.status == "cancelling" else (state.stage or state.name)
+        self.bar.setFormat(f"{what} %p %{left}" if state.total else what)
+
+
+def _scrolled(page: QWidget) -> QScrollArea:
+    area = QScrollArea()
+    area.setWidget(page)
+    area.setWidgetResizable(True)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    return area

@@ -1,0 +1,282 @@
+"""The step Label: classes, live updates, what is shown, where to label next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QColorDialog,
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QSlider,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from voxloop.app.controller import Controller
+from voxloop.app.pages import Page, button, hint
+from voxloop.project.annotations import ERASER, LabelClass
+
+_AXES = "zyx"
+
+
+class ClassRow(QWidget):
+    """A class: colour, name, key, number of labelled supervoxels; a click takes its brush."""
+
+    def __init__(self, controller: Controller, label_class: LabelClass, key: int) -> None:
+        super().__init__()
+        self._controller = controller
+        self.class_id = label_class.class_id
+        self.pick = QToolButton()
+        self.pick.setCheckable(True)
+        self.pick.setProperty("class", "choice")
+        self.pick.setText(str(key) if key <= 9 else "")
+        self.pick.setToolTip(f"paint with this class (key {key})" if key <= 9 else "paint with this class")
+        self.pick.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.pick.clicked.connect(lambda: controller.select(self.class_id))
+        self.color = QToolButton()
+        self.color.setToolTip("another colour")
+        self.color.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.color.setFixedSize(22, 22)
+        self.color.clicked.connect(self._ask_color)
+        self.name = QLineEdit(label_class.name)
+        self.name.editingFinished.connect(self._rename)
+        self.name.returnPressed.connect(self.name.clearFocus)
+        self.count = QLabel()
+        self.count.setMinimumWidth(36)
+        self.count.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self.count.setToolTip("labelled supervoxels")
+        remove = QToolButton()
+        remove.setText("✕")
+        remove.setToolTip("remove the class and its labels; undo brings both back")
+        remove.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        remove.clicked.connect(lambda: controller.remove_class(self.class_id))
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.pick, self.color, self.name, self.count, remove):
+            row.addWidget(widget, 1 if widget is self.name else 0)
+        self.show_class(label_class)
+
+    def show_class(self, label_class: LabelClass) -> None:
+        """Show name and colour."""
+        self.color.setStyleSheet(f"background-color: {label_class.color}; border: 1px solid #888;")
+        if not self.name.hasFocus():
+            self.name.setText(label_class.name)
+
+    def _rename(self) -> None:
+        names = self._controller.need_project().class_names
+        if self.name.text() != names.get(self.class_id):
+            self._controller.rename_class(self.class_id, self.name.text())
+        self.name.setText(self._controller.need_project().class_names.get(self.class_id, ""))
+
+    def _ask_color(self) -> None:
+        dialog = QColorDialog(self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.colorSelected.connect(lambda color: self._controller.recolor_class(self.class_id, QColor(color).name()))
+        dialog.show()
+
+
+class LabelPage(Page):
+    """Paint, see what the classifier makes of it, and go where it helps most."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__(controller)
+        self.rows: list[ClassRow] = []
+        self._add_classes()
+        self._add_live()
+        self._add_shown()
+        self._add_guidance()
+        self.box.addStretch()
+
+    def refresh(self, what: str) -> None:
+        """Show what has changed."""
+        self.setEnabled(self.controller.project is not None)
+        if self.controller.project is None:
+            return
+        if what in ("project", "labels", "live"):
+            self._show_classes()
+        if what in ("project", "stages", "live", "shown"):
+            self.live.setChecked(self.controller.live)
+            self._show_layers()
+        if what in ("project", "guide", "live"):
+            self._show_suggestion()
+        if what in ("project", "review"):
+            self._show_review()
+        self.tick()
+
+    def tick(self) -> None:
+        """Show the lines that grow old."""
+        self.state.setText(self.controller.live_line())
+
+    # Building
+
+    def _add_classes(self) -> None:
+        group = QGroupBox("Classes")
+        column = QVBoxLayout(group)
+        column.setSpacing(3)
+        self.class_box = QVBoxLayout()
+        self.class_box.setSpacing(3)
+        column.addLayout(self.class_box)
+        row = QHBoxLayout()
+        self.eraser = QToolButton()
+        self.eraser.setText("0  Eraser")
+        self.eraser.setCheckable(True)
+        self.eraser.setProperty("class", "choice")
+        self.eraser.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.eraser.clicked.connect(lambda: self.controller.select(ERASER))
+        self.new_class = QLineEdit()
+        self.new_class.setObjectName("new-class")
+        self.new_class.setPlaceholderText("new class: name, then Enter")
+        self.new_class.returnPressed.connect(self._add_class)
+        row.addWidget(self.eraser)
+        row.addWidget(self.new_class, 1)
+        column.addLayout(row)
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Brush"))
+        self.brush = QSlider(Qt.Orientation.Horizontal)
+        self.brush.setRange(1, 40)
+        self.brush.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.brush.sliderMoved.connect(lambda size: setattr(self.controller, "brush_size", size))
+        self.brush_size = QLabel()
+        self.brush_size.setMinimumWidth(20)
+        row.addWidget(self.brush, 1)
+        row.addWidget(self.brush_size)
+        row.addWidget(button("Undo", self.controller.undo, tip="Ctrl+Z"))
+        row.addWidget(button("Redo", self.controller.redo, tip="Ctrl+Shift+Z"))
+        column.addLayout(row)
+        self.conflicts = hint()
+        column.addWidget(self.conflicts)
+        self.box.addWidget(group)
+
+    def _add_live(self) -> None:
+        group = QGroupBox("Prediction")
+        column = QVBoxLayout(group)
+        row = QHBoxLayout()
+        self.live = QCheckBox("Live (Shift+L)")
+        self.live.setToolTip("learn after every stroke")
+        self.live.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.live.clicked.connect(lambda on: setattr(self.controller, "live", bool(on)))
+        row.addWidget(self.live, 1)
+        row.addWidget(button("Update", self.controller.update_now, name="update",
+                             tip="update once; computes what is missing first"))  # fmt: skip
+        column.addLayout(row)
+        self.state = hint()
+        self.state.setObjectName("live-state")
+        column.addWidget(self.state)
+        self.box.addWidget(group)
+
+    def _add_shown(self) -> None:
+        group = QGroupBox("Show")
+        grid = QGridLayout(group)
+        self.shown: dict[str, QCheckBox] = {}
+        for index, (name, text, toggle) in enumerate((
+            ("prediction", "prediction (S)", self.controller.toggle_prediction),
+            ("uncertainty", "uncertainty (U)", self.controller.toggle_uncertainty),
+            ("outlines", "outlines (O)", self.controller.toggle_outlines),
+            ("top", "most uncertain (H)", self.controller.toggle_hatch),
+        )):  # fmt: skip
+            box = QCheckBox(text)
+            box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            box.clicked.connect(lambda _on, toggle=toggle: toggle())
+            self.shown[name] = box
+            grid.addWidget(box, index // 2, index % 2)
+        self.box.addWidget(group)
+
+    def _add_guidance(self) -> None:
+        group = QGroupBox("Where next")
+        column = QVBoxLayout(group)
+        row = QHBoxLayout()
+        row.addWidget(button("Suggest slice (N)", self.controller.suggest, name="suggest",
+                             tip="go where labels help most; once more skips it"), 1)  # fmt: skip
+        row.addWidget(button("Back", self.controller.suggest_back, tip="Shift+N"))
+        column.addLayout(row)
+        self.suggestion = hint()
+        column.addWidget(self.suggestion)
+        self.start_review = button("Review uncertain supervoxels (R)", self.controller.toggle_review, name="review",
+                                   tip="confirm or correct predictions one by one")  # fmt: skip
+        column.addWidget(self.start_review)
+        self.question = hint()
+        column.addWidget(self.question)
+        self.answers = QWidget()
+        row = QHBoxLayout(self.answers)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(button("Confirm (Enter)", self.controller.confirm), 1)
+        row.addWidget(button("Skip (Backspace)", self.controller.skip), 1)
+        column.addWidget(self.answers)
+        self.box.addWidget(group)
+
+    # Showing
+
+    def _show_classes(self) -> None:
+        project = self.controller.project
+        classes = project.annotations.classes
+        if [row.class_id for row in self.rows] != [c.class_id for c in classes]:
+            for row in self.rows:
+                row.deleteLater()
+            self.rows = [ClassRow(self.controller, c, key) for key, c in enumerate(classes, start=1)]
+            for row in self.rows:
+                self.class_box.addWidget(row)
+        labels, selected = self.controller.labels, self.controller.labelling.selected
+        for row, label_class in zip(self.rows, classes, strict=True):
+            row.show_class(label_class)
+            row.pick.setChecked(row.class_id == selected)
+            row.count.setText(f"{labels.count(row.class_id):,}" if labels else "")
+        self.eraser.setChecked(selected == ERASER)
+        self.brush.setValue(self.controller.brush_size)
+        self.brush_size.setText(str(self.controller.brush_size))
+        self.conflicts.setText(_label_remarks(labels))
+        self.conflicts.setVisible(bool(self.conflicts.text()))
+
+    def _show_layers(self) -> None:
+        for name, box in self.shown.items():
+            layer = getattr(self.controller.layers, name)
+            box.setEnabled(layer is not None)
+            box.setChecked(layer is not None and layer.visible)
+
+    def _show_suggestion(self) -> None:
+        found = self.controller.guide.current
+        if found is None:
+            self.suggestion.setText("Takes you to the slice where labels help most.")
+        else:
+            self.suggestion.setText(
+                f"<b>{_AXES[found.axis]} = {found.index}</b>: {found.reason}. Label the hatched ones."
+            )
+
+    def _show_review(self) -> None:
+        queue = self.controller.review
+        is_asking = queue is not None and not queue.is_over
+        self.start_review.setText("End review (R)" if queue else "Review uncertain supervoxels (R)")
+        self.answers.setVisible(is_asking)
+        self.question.setVisible(queue is not None)
+        if is_asking:
+            name = self.controller.need_project().class_names.get(queue.predicted_class, "?")
+            self.question.setText(
+                f"<b>{queue.position + 1}/{len(queue.ids)}</b>: is the white one <b>{name}</b> "
+                f"({queue.confidence[queue.position]:.0%})? Or press the key of its class."
+            )
+        elif queue is not None:
+            self.question.setText("All answered. End the review and start another for more.")
+
+    def _add_class(self) -> None:
+        self.controller.add_class(self.new_class.text())
+        self.new_class.clear()
+        self.new_class.clearFocus()
+
+
+def _label_remarks(labels: Any) -> str:
+    """Return what is odd about the labels; empty if nothing is."""
+    if labels is None:
+        return ""
+    remarks = []
+    if labels.n_conflicts:
+        remarks.append(f"{labels.n_conflicts} supervoxels have strokes of several classes: the larger part counts")
+    if labels.n_outside:
+        remarks.append(f"{labels.n_outside} labelled voxels lie outside the mask and do not count")
+    return "; ".join(remarks)
