@@ -150,7 +150,7 @@ def fit_classifier(
     images
         With at least one label each, and of two classes in all.
     spec
-        The forests; `autocontext` says whether there is a second one.
+        The forests; `autocontext` says whether there is a second one, once every class has labels enough for it.
     opinion_of
         Gives what the first forest says of all supervoxels of an image, by its position in `images`: for callers who
         keep that for `Classifier.predict`.
@@ -167,7 +167,10 @@ def fit_classifier(
     rows = np.concatenate([image.values[image.rows] for image in images])
     classes = np.concatenate([image.labels.classes for image in images])
     weights = np.concatenate([image.labels.purity for image in images])
-    if not spec.autocontext:
+    leaf = spec.changed(min_samples_leaf=max(spec.min_samples_leaf, SECOND_LEAF))
+    # With fewer labels of a class the second forest could not tell it from the others: no leaf would be its own.
+    enough = np.unique(classes, return_counts=True)[1].min() >= leaf.min_samples_leaf
+    if not (spec.autocontext and enough):
         return Classifier(fit_forest(rows, classes, spec, weights=weights, executor=executor), None)
     folds = neighbourhood_folds(images, rng=spec.seed)
     first = fit_forest(rows, classes, spec, weights=weights, folds=folds, executor=executor)
@@ -179,7 +182,6 @@ def fit_classifier(
         opinion = opinion.copy()
         opinion[image.rows] = honest[end - image.labels.n : end]
         seen.append(surroundings(opinion, image.graph)[image.rows])
-    leaf = spec.changed(min_samples_leaf=max(spec.min_samples_leaf, SECOND_LEAF))
     second = fit_forest(np.concatenate(seen), classes, leaf, weights=weights, executor=executor)
     return Classifier(first, second)
 

@@ -200,7 +200,7 @@ def fit_forest(
     tried = {"sqrt": int(np.sqrt(n_features)), "log2": int(np.log2(n_features)), "all": n_features}[spec.max_features]
     seeds = np.random.SeedSequence(spec.seed).generate_state(spec.n_trees)
     left_out = fold_of_trees(folds, spec.n_trees)
-    kept = {fold: _rows_kept(class_of_row, folds, fold) for fold in set(left_out)}
+    kept = {fold: _rows_kept(class_of_row, folds, fold) for fold in sorted(set(left_out))}
     columns = {fold: np.ascontiguousarray(table[rows].T) for fold, rows in kept.items()}
 
     def grow(tree: int) -> tuple[NDArray[Any], ...]:

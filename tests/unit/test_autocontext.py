@@ -1,0 +1,166 @@
+"""The second forest: honest opinions, neighbourhoods as folds, and what it is for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from voxloop.blocks import SerialExecutor, ThreadExecutor
+from voxloop.classify import Classifier, LabelledImage, SupervoxelLabels, fit_classifier, fit_forest
+from voxloop.classify.autocontext import N_FOLDS, NEIGHBOURHOOD, SECOND_LEAF, STEPS, neighbourhood_folds, surroundings
+from voxloop.classify.forest import fold_of_trees
+from voxloop.errors import FormatError, InputError
+from voxloop.specs import ClassifierSpec
+from voxloop.supervoxels import Adjacency
+
+SIDE = 24
+
+
+def grid_graph(side: int) -> Adjacency:
+    ids = np.arange(1, side * side + 1).reshape(side, side)
+    edges = np.concatenate(
+        [np.stack([ids[:, :-1], ids[:, 1:]], -1).reshape(-1, 2), np.stack([ids[:-1], ids[1:]], -1).reshape(-1, 2)]
+    )
+    return Adjacency(edges[np.lexsort(edges.T[::-1])], np.ones(len(edges)), side * side)
+
+
+def make_labels(ids: np.ndarray, classes: np.ndarray) -> SupervoxelLabels:
+    order = np.argsort(ids)
+    return SupervoxelLabels(
+        ids[order].astype(np.uint32), classes[order].astype(np.int32), np.ones(len(ids)), n_outside=0
+    )
+
+
+def noisy_halves(rng: np.random.Generator, n_labels: int = 80) -> tuple[LabelledImage, np.ndarray]:
+    """Two classes side by side, told apart by a feature with much noise: only the neighbourhood makes it clear."""
+    truth = np.repeat([[1] * (SIDE // 2) + [2] * (SIDE // 2)], SIDE, axis=0).ravel()
+    values = rng.normal(truth[:, None], 1.0, (SIDE * SIDE, 6)).astype(np.float32)
+    values[:, 1:] = rng.normal(size=(SIDE * SIDE, 5))
+    chosen = rng.choice(SIDE * SIDE, n_labels, replace=False)
+    positions = np.stack([np.zeros(SIDE * SIDE), *np.divmod(np.arange(SIDE * SIDE), SIDE)], axis=1)
+    return LabelledImage(make_labels(chosen + 1, truth[chosen]), values, grid_graph(SIDE), positions), truth
+
+
+def test_the_neighbourhood_makes_up_for_noise():
+    plain, context = [], []
+    for seed in range(3):
+        image, truth = noisy_halves(np.random.default_rng(seed))
+        for found, autocontext in ((plain, False), (context, True)):
+            classifier = fit_classifier([image], ClassifierSpec(autocontext=autocontext))
+            assert (classifier.second is not None) == autocontext
+            P = classifier.predict(image.values, image.graph)
+            np.testing.assert_allclose(P.sum(axis=1), 1, atol=1e-5)
+            found.append(np.mean(classifier.classes[P.argmax(axis=1)] == truth))
+    assert np.mean(context) > np.mean(plain) + 0.1
+    assert np.mean(context) > 0.85
+
+
+def test_few_labels_get_one_forest():
+    image, _ = noisy_halves(np.random.default_rng(0), n_labels=2 * SECOND_LEAF)
+    assert fit_classifier([image], ClassifierSpec()).second is None
+    assert fit_classifier([image], ClassifierSpec()).reach == 0
+
+
+def test_same_bits_with_any_number_of_threads_and_with_a_known_opinion():
+    image, _ = noisy_halves(np.random.default_rng(1))
+    results = set()
+    for executor in (SerialExecutor(), ThreadExecutor(2)):
+        classifier = fit_classifier([image], ClassifierSpec(), executor=executor)
+        results.add(classifier.predict(image.values, image.graph, executor=executor).tobytes())
+    opinions: dict[int, np.ndarray] = {}
+
+    def opinion_of(index, first):
+        return opinions.setdefault(index, first.predict(image.values))
+
+    classifier = fit_classifier([image], ClassifierSpec(), opinion_of=opinion_of)
+    before = opinions[0].copy()
+    results.add(classifier.predict(image.values, image.graph, opinion=opinions[0]).tobytes())
+    np.testing.assert_array_equal(opinions[0], before)  # honest opinions must not leak into what the caller keeps
+    assert len(results) == 1
+
+
+def test_held_out_opinions_come_from_trees_that_did_not_see_the_row():
+    """Labels at random: trees that saw them recall them, trees that did not cannot."""
+    rng = np.random.default_rng(0)
+    values, classes = rng.normal(size=(300, 5)), rng.integers(1, 3, 300)
+    folds = np.arange(300) % 5
+    forest = fit_forest(values, classes, folds=folds)
+    recalled = (forest.classes[forest.predict(values).argmax(axis=1)] == classes).mean()
+    honest = (forest.classes[forest.predict_held_out(values, folds).argmax(axis=1)] == classes).mean()
+    assert recalled > 0.95
+    assert 0.35 < honest < 0.65
+
+
+def test_held_out_equals_a_forest_grown_without_the_fold():
+    rng = np.random.default_rng(0)
+    values, classes = rng.normal(size=(60, 4)).astype(np.float32), rng.integers(1, 3, 60)
+    folds = np.where(np.arange(60) < 40, np.arange(60) % 2, -1)
+    spec = ClassifierSpec(n_trees=10, balanced=False)
+    forest = fit_forest(values, classes, spec, folds=folds)
+    assert fold_of_trees(folds, 10) == [0] * 5 + [1] * 5
+    without = fit_forest(values[folds != 0], classes[folds != 0], spec)
+    first_half = without._some_trees(0, 5).predict(values[folds == 0])
+    np.testing.assert_array_equal(forest.predict_held_out(values, folds)[folds == 0], first_half)
+    np.testing.assert_array_equal(forest.predict_held_out(values, folds)[folds < 0], forest.predict(values[folds < 0]))
+
+
+def test_folds_keep_neighbours_together_and_every_class():
+    rng = np.random.default_rng(0)
+    image, _ = noisy_halves(rng, n_labels=200)
+    folds = neighbourhood_folds([image])
+    cubes = np.floor(image.positions[image.rows] / NEIGHBOURHOOD)
+    for cube in np.unique(cubes, axis=0):
+        assert len(set(folds[(cubes == cube).all(axis=1)]) - {-1}) <= 1
+    assert set(folds) <= set(range(-1, N_FOLDS))
+    for fold in range(N_FOLDS):
+        assert set(image.labels.classes[folds != fold]) == {1, 2}
+
+
+def test_a_class_in_one_place_is_never_left_out():
+    image, truth = noisy_halves(np.random.default_rng(0))
+    here = np.flatnonzero(truth == 1)[:2]
+    there = np.flatnonzero(truth == 2)[::7]
+    ids = np.concatenate([here, there]) + 1
+    image = LabelledImage(
+        make_labels(ids, np.repeat([1, 2], [2, len(there)])), image.values, image.graph, image.positions
+    )
+    folds = neighbourhood_folds([image])
+    assert (folds[image.labels.classes == 1] == -1).all()
+    assert (folds[image.labels.classes == 2] >= 0).any()
+
+
+def test_surroundings_against_dense_averages():
+    graph = grid_graph(4)
+    opinion = np.random.default_rng(0).random((16, 3)).astype(np.float32)
+    A = (graph.matrix().toarray() > 0).astype(float)
+    A /= A.sum(axis=1, keepdims=True)
+    expected, step = [], opinion.astype(float)
+    for _ in range(STEPS + 1):
+        expected.append(step)
+        step = A @ step
+    np.testing.assert_allclose(surroundings(opinion, graph), np.concatenate(expected, axis=1), atol=1e-5)
+
+
+def test_arrays_round_trip_and_forests_that_do_not_fit_are_refused():
+    image, _ = noisy_halves(np.random.default_rng(2))
+    classifier = fit_classifier([image], ClassifierSpec(n_trees=10))
+    again = Classifier.from_arrays(classifier.to_arrays())
+    np.testing.assert_array_equal(
+        again.predict(image.values, image.graph), classifier.predict(image.values, image.graph)
+    )
+    alone = fit_classifier([image], ClassifierSpec(n_trees=10, autocontext=False))
+    assert Classifier.from_arrays(alone.to_arrays()).second is None
+    first_twice = {
+        **alone.to_arrays(),
+        **{k.replace("first", "second"): a for k, a in alone.to_arrays().items()},
+    }
+    with pytest.raises(FormatError, match="do not fit one another"):
+        Classifier.from_arrays(first_twice)
+
+
+def test_bad_input():
+    with pytest.raises(InputError, match="no labels"):
+        fit_classifier([], ClassifierSpec())
+    values, classes = np.zeros((6, 2)), [1, 1, 1, 2, 2, 2]
+    with pytest.raises(InputError, match="fold 0 holds all labels of one"):
+        fit_forest(values, classes, folds=[0, 0, 0, 1, 1, 1])
