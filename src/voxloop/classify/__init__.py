@@ -4,6 +4,7 @@ from voxloop.classify.autocontext import Classifier, LabelledImage, fit_classifi
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.labels import SupervoxelLabels, label_supervoxels
 from voxloop.classify.prediction import Prediction, look_up
+from voxloop.classify.priors import correct_priors, estimate_priors
 
 __all__ = [
     "Classifier",
@@ -11,6 +12,8 @@ __all__ = [
     "LabelledImage",
     "Prediction",
     "SupervoxelLabels",
+    "correct_priors",
+    "estimate_priors",
     "fit_classifier",
     "fit_forest",
     "label_supervoxels",

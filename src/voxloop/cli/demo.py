@@ -28,13 +28,18 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--out", default="voxloop-demo", metavar="FOLDER", help="results (default: voxloop-demo)")
+    add_sample_options(parser)
+    parser.add_argument("--rounds", type=int, default=10, metavar="N", help="suggestions to follow (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: 0)")
+
+
+def add_sample_options(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of an image with known truth, how it is split, and the size of its supervoxels."""
     parser.add_argument("--sample", choices=["phantom", "mni"], default="phantom", help="default: phantom")
     parser.add_argument("--image", metavar="FILE", help="an image of your own instead")
     parser.add_argument("--truth", metavar="FILE", help="its label volume: what the annotator knows, and the score")
     parser.add_argument("--mask", metavar="FILE", help="voxels with 0 are left out of everything")
     parser.add_argument("--learn-slices", type=int, metavar="N", help="slices that are labelled (default: half)")
-    parser.add_argument("--rounds", type=int, default=10, metavar="N", help="suggestions to follow (default: 10)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: 0)")
     parser.add_argument("--size", type=float, metavar="VOXELS", help="mean size of a supervoxel (default: 340)")
 
 
@@ -43,7 +48,7 @@ def run(options: argparse.Namespace, output: Output) -> None:
     from voxloop.simulate.demo import run_demo
 
     start = time.perf_counter()
-    sample = _sample(options)
+    sample = chosen_sample(options)
     output.note(f"{sample.image.name}: {' x '.join(map(str, sample.image.shape))} voxels; preparing ...")
     rows = []
 
@@ -103,14 +108,15 @@ def _shown_iou(score: object, n_classes: int) -> float:
     return score.iou_of(2) if n_classes == 2 else score.mean_iou
 
 
-def _sample(options: argparse.Namespace) -> Sample:
+def chosen_sample(options: argparse.Namespace) -> Sample:
+    """Return the image that `add_sample_options` lets the user choose; `--seed` makes another phantom."""
     if (options.image is None) != (options.truth is None):
         raise InputError("--image and --truth go together")
     if options.image is not None:
         return _own_sample(options)
     from voxloop.samples import mni, phantom
 
-    return mni() if options.sample == "mni" else phantom(seed=options.seed)
+    return mni() if options.sample == "mni" else phantom(seed=options.seed or 0)
 
 
 def _own_sample(options: argparse.Namespace) -> Sample:

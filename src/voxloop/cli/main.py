@@ -25,6 +25,7 @@ COMMANDS = (
     "suggest",
     "export",
     "run",
+    "simulate",
     "napari",
     "warmup",
 )

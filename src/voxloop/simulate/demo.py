@@ -89,7 +89,7 @@ def run_demo(
     """
     if rounds < 1:
         raise InputError(f"rounds must be 1 or more, not {rounds}")
-    parts = _split(sample, n_learn)
+    parts = split_sample(sample, n_learn)
     truths = [sample.truth[part] for part in parts]
     _prepare_folder(out)
     project = Project.create(out / "project.voxloop", classes=sample.class_names, executor=executor, progress=progress)
@@ -133,8 +133,21 @@ def _row(round_: Round, sample: Sample) -> dict[str, Any]:
     }
 
 
-def _split(sample: Sample, n_learn: int | None) -> tuple[tuple[slice, slice, slice], tuple[slice, slice, slice]]:
-    """Return the part to label and the part to score."""
+def split_sample(sample: Sample, n_learn: int | None) -> tuple[tuple[slice, slice, slice], tuple[slice, slice, slice]]:
+    """Return the part of a sample to label and the part to score.
+
+    Parameters
+    ----------
+    sample
+        The image with its truth.
+    n_learn
+        Slices along z (along y for a 2D image) of the first part; by default half.
+
+    Raises
+    ------
+    InputError
+        If one of the parts would be empty.
+    """
     axis = 1 if sample.image.is_2d else 0
     length = sample.image.shape[axis]
     first = (length + 1) // 2 if n_learn is None else n_learn

@@ -32,6 +32,11 @@ class Score:
         """Mean of the classes' IoU."""
         return float(np.mean(self.iou))
 
+    @property
+    def mean_dice(self) -> float:
+        """Mean of the classes' Dice coefficients."""
+        return float(np.mean(self.dice))
+
     def iou_of(self, class_id: int) -> float:
         """Return the IoU of one class."""
         return self.iou[self.classes.index(class_id)]
@@ -97,6 +102,12 @@ class SupervoxelTruth:
             self._counts += np.bincount(pairs.ravel(), minlength=self._counts.size).reshape(self._counts.shape)
         self._counts[:, 0] = 0
 
+    @property
+    def majority(self) -> NDArray[np.int32]:
+        """(n,) class of most of each supervoxel's voxels, the lower of equals; 0 where none of them is known."""
+        most: NDArray[np.int32] = self._counts[1:].argmax(axis=1).astype(np.int32)
+        return most
+
     def score(self, segmentation: NDArray[np.integer]) -> Score:
         """Return the score when supervoxel i + 1 is of class ``segmentation[i]``."""
         side = max(self._side, int(segmentation.max()) + 1)
@@ -108,4 +119,4 @@ class SupervoxelTruth:
 
     def oracle(self) -> Score:
         """Return the score when every supervoxel takes the class of most of its voxels: nothing on them can pass it."""
-        return self.score(np.maximum(self._counts[1:].argmax(axis=1), 1))
+        return self.score(np.maximum(self.majority, 1))
