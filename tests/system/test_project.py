@@ -120,7 +120,7 @@ def test_images_of_a_project_train_one_classifier(tmp_path: Path) -> None:
         project.clear_labels(image=1)
         assert project.labels(1).n == 0
         project.undo()
-        assert project.train().to_arrays()["threshold"].tobytes() == one.to_arrays()["threshold"].tobytes()
+        assert project.train().to_arrays()["first_threshold"].tobytes() == one.to_arrays()["first_threshold"].tobytes()
 
 
 def test_mask(tmp_path: Path) -> None:
@@ -321,6 +321,15 @@ def test_undo_and_redo_across_training_give_the_same_bytes(cells: Path) -> None:
         assert project.predict().probabilities.tobytes() == first
         project.redo()
         assert project.predict().probabilities.tobytes() == second
+
+
+def test_two_short_strokes_are_enough_for_a_first_answer(tmp_path: Path) -> None:
+    with Project.create(tmp_path / "p.voxloop", Volume.from_array(blobs()), classes=["dark", "bright"]) as project:
+        project.configure(slic={"size": 60.0})  # and otherwise what users get
+        label_halves(project)
+        assert 2 <= project.label_summary().n_labelled <= 4
+        assert_halves_found(project)
+        assert np.ptp(project.uncertainty()) > 0.1
 
 
 def test_conflicts_are_counted_and_the_majority_decides(cells: Path) -> None:

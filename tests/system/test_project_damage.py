@@ -264,10 +264,11 @@ FORESTS = {
     "torn": lambda path: os.truncate(path, path.stat().st_size // 2),
     "no zip": lambda path: path.write_bytes(b"PK\x03\x04" + bytes(100)),
     "pickle": lambda path: np.savez(path, digest=np.load(path)["digest"], classes=np.array([{}], dtype=object)),
+    "a second forest that does not fit": lambda path: _resave(path, second_n_features=lambda a: a + 1),
     "no trees": lambda path: np.savez(path, digest=np.load(path)["digest"]),
-    "a walk that never ends": lambda path: _resave(path, left=lambda a: np.zeros_like(a)),
-    "a walk that leaves": lambda path: _resave(path, left=lambda a: a + 10**6),
-    "a feature that is not there": lambda path: _resave(path, feature=lambda a: np.where(a >= 0, 10**6, a)),
+    "a walk that never ends": lambda path: _resave(path, first_left=lambda a: np.zeros_like(a)),
+    "a walk that leaves": lambda path: _resave(path, first_left=lambda a: a + 10**6),
+    "a feature that is not there": lambda path: _resave(path, first_feature=lambda a: np.where(a >= 0, 10**6, a)),
 }
 
 
@@ -280,10 +281,10 @@ def _resave(path: Path, **changes: Callable[[np.ndarray], np.ndarray]) -> None:
 def test_damaged_forest_is_trained_again(cells: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     expected = results(cells)
     shutil.rmtree(cells / "cells.voxloop" / "cache" / "prediction-0")
-    FORESTS[damage](cells / "cells.voxloop" / "models" / "forest.npz")
+    FORESTS[damage](cells / "cells.voxloop" / "models" / "classifier.npz")
     with caplog.at_level(logging.WARNING):
         assert results(cells) == expected
-    assert "forest.npz is damaged and will be trained again" in caplog.text
+    assert "classifier.npz is damaged and will be trained again" in caplog.text
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

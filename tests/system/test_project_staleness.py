@@ -31,11 +31,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     count(stages, "slic")
     count(stages, "compute_scale")
     count(stages, "extent")
-    count(training, "fit_forest")
+    count(training, "fit_classifier")
     return counts
 
 
-CUT, FINE, COARSE, FIT, EXTENT = "slic", "compute_scale 0.7", "compute_scale 1.6", "fit_forest", "extent"
+CUT, FINE, COARSE, FIT, EXTENT = "slic", "compute_scale 0.7", "compute_scale 1.6", "fit_classifier", "extent"
 
 CHANGES = {
     "nothing": (lambda _: None, set()),
@@ -107,11 +107,14 @@ def test_states(cells: Path) -> None:
 
 def test_deleted_cache_and_model_come_back_with_the_same_bytes(cells: Path, calls: Counter[str]) -> None:
     with Project.open(cells / "cells.voxloop") as project:
-        before = project.predict().probabilities.tobytes(), project.train().to_arrays()["threshold"].tobytes()
+        before = project.predict().probabilities.tobytes(), project.train().to_arrays()["first_threshold"].tobytes()
     shutil.rmtree(cells / "cells.voxloop" / "cache")
     shutil.rmtree(cells / "cells.voxloop" / "models")
     with Project.open(cells / "cells.voxloop") as project:
-        assert (project.predict().probabilities.tobytes(), project.train().to_arrays()["threshold"].tobytes()) == before
+        assert (
+            project.predict().probabilities.tobytes(),
+            project.train().to_arrays()["first_threshold"].tobytes(),
+        ) == before
     assert dict(calls) == dict.fromkeys((CUT, FINE, COARSE, FIT), 1)
 
 
@@ -136,7 +139,8 @@ OTHERS = {
         "statistics": ("mean",), "context": 1,
     },
     ClassifierSpec: {
-        "n_trees": 7, "min_samples_leaf": 7, "max_features": "all", "balanced": False, "smoothing": 7, "seed": 7,
+        "n_trees": 7, "min_samples_leaf": 7, "max_features": "all", "balanced": False, "autocontext": False,
+        "smoothing": 7, "seed": 7,
     },
     QuerySpec: {"uncertainty": "min_max", "top_share": 0.7, "seed": 7},
 }  # fmt: skip
