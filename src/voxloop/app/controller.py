@@ -22,7 +22,6 @@ from voxloop.project.guidance import ReviewQueue, SliceGuide, middle_voxel
 from voxloop.project.live import LiveImage, LiveLabels, LiveProblem, LiveRequest, LiveResponse, LiveResult, LiveUpdates
 from voxloop.supervoxels import Supervoxels
 
-
 # What a review shows around a supervoxel, in voxels of the finest axis: enough to recognise what it belongs to.
 _REVIEW_RADIUS = 60
 
