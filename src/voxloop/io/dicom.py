@@ -6,6 +6,7 @@ rows are y, columns x. Values are rescaled to the unit of the modality, such as 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,9 @@ def _checked_slice(file: Path) -> _Slice:
 def _slice(file: Path) -> _Slice | None:
     """Return what a file's header says, None if it is no DICOM file or holds no image, such as a DICOMDIR."""
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about values that break the standard, as many scanners write them
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
     except InvalidDicomError:
         return None
     if "Rows" not in header or "Columns" not in header:
@@ -223,22 +226,19 @@ def _pixels(image: _Slice) -> NDArray[Any]:
         import imagecodecs  # here, for it takes long to import and most files need none
 
         decode: Callable[[bytes], NDArray[Any]] = getattr(imagecodecs, _CODECS[str(syntax)])
-        stored = decode(pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1))
-        pixels = _with_sign(stored, image)
+        pixels = decode(pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1))
     elif syntax.is_compressed and not syntax.is_deflated and str(syntax) != pydicom.uid.RLELossless:
         raise FormatError(f"{image.file} is compressed by {syntax.name}, which is not supported")
     else:
         pixels = dataset.pixel_array
     if pixels.shape != image.shape:
         raise FormatError(f"{image.file} holds an image of shape {pixels.shape}, its header announces {image.shape}")
-    return pixels
+    return _value_bits(pixels, image)
 
 
-def _with_sign(stored: NDArray[Any], image: _Slice) -> NDArray[Any]:
-    """Return decoded integers as the signed ones that they stand for: a codec does not know of the sign."""
-    if image.dtype.kind == "u" or stored.dtype.kind == "i":
-        return stored
-    bits = int(image.limits[1]).bit_length() + 1
-    shift = image.dtype.itemsize * 8 - bits
-    signed: NDArray[Any] = (stored.astype(f"u{image.dtype.itemsize}") << shift).view(image.dtype) >> shift
-    return signed
+def _value_bits(stored: NDArray[Any], image: _Slice) -> NDArray[Any]:
+    """Return integers without the bits that are no part of the value, and with the sign that codecs do not know of."""
+    shift = image.dtype.itemsize * 8 - int(image.limits[1] - image.limits[0]).bit_length()
+    unsigned = stored.astype(f"u{image.dtype.itemsize}")
+    values: NDArray[Any] = (unsigned << shift).view(image.dtype) >> shift
+    return values

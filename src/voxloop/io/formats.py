@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from voxloop.errors import FormatError, MissingFileError
-from voxloop.io.inside import is_pattern, matching_files, name_of_pattern, split_inside
+from voxloop.io.inside import is_numbered, is_pattern, matching_files, name_of_pattern, split_inside
 from voxloop.io.stored import StoredImage, missing_library
 from voxloop.io.writers import Header, VolumeWriter
 
@@ -70,6 +70,7 @@ class Format:
         return bool(self.magic) and start[self.magic_offset :].startswith(self.magic)
 
 
+_N5 = Format("N5", (".n5",), "n5", folder_marks=("attributes.json",))
 _STACK = Format("PNG, JPEG or BMP", (".png", ".jpg", ".jpeg", ".bmp"), "stack", magic=(b"\x89PNG", b"\xff\xd8\xff"))
 _DICOM = Format("DICOM", (".dcm", ".ima"), "dicom", magic=(b"DICM",), magic_offset=128, writable=False)
 FORMATS = (
@@ -78,7 +79,7 @@ FORMATS = (
     Format("Zarr", (".zarr",), "zarr", folder_marks=("zarr.json", ".zarray", ".zgroup")),
     Format("NumPy archive", (".npz",), "npz", holds_datasets=True, writable=False),
     Format("HDF5", (".h5", ".hdf5"), "hdf5", magic=(b"\x89HDF\r\n\x1a\n",), holds_datasets=True),
-    Format("N5", (".n5",), "n5", folder_marks=("attributes.json",)),
+    _N5,
     _STACK,
     Format("NIfTI", (".nii", ".nii.gz"), "nifti", magic=(b"n+1\0",), magic_offset=344),
     Format("MRC", (".mrc", ".rec", ".map", ".st"), "mrc", magic=(b"MAP ",), magic_offset=208),
@@ -128,7 +129,7 @@ def format_to_write(path: Path) -> Format:
     writable = [format_ for format_ in FORMATS if format_.writable]
     for format_ in writable:
         if format_.has_suffix(path.name) and path.suffix.lower() not in (".jpg", ".jpeg", ".nhdr"):
-            return _STACK if is_pattern(path) else format_
+            return _STACK if is_numbered(path) else format_
     raise FormatError(f"{path.name} names no known format; expected {_known(writable)}")
 
 
@@ -137,7 +138,7 @@ def name_without_suffix(path: Path) -> str:
 
     Of a path into a file the name inside is added, of a pattern it is what is before the first wildcard.
     """
-    if is_pattern(path):
+    if is_numbered(path) or (is_pattern(path) and matching_files(path)):
         return name_of_pattern(path)
     file, inside = split_inside(path)
     suffix = max((s for f in FORMATS for s in f.suffixes if file.name.lower().endswith(s)), key=len, default="")
@@ -150,6 +151,8 @@ def _format_of_folder(path: Path) -> Format:
     for format_ in FORMATS:
         if any((path / mark).is_file() for mark in format_.folder_marks):
             return format_
+    if any(folder.suffix.lower() == ".n5" for folder in (path, *path.parents)):
+        return _N5  # whose groups need no attributes
     visible = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     if any(_is_dicom(file) for file in visible):
         return _DICOM

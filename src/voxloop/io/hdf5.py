@@ -5,7 +5,7 @@ Written files follow ilastik: the dataset `exported_data` with the attribute `ax
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from voxloop.blocks import Box, Shape3
 from voxloop.errors import FormatError, InputError
 from voxloop.io.axistags import axes_of_axistags, axistags_attributes
 from voxloop.io.inside import split_inside
-from voxloop.io.stored import StoredArray, StoredImage, reading
+from voxloop.io.stored import ForwardReader, StoredArray, StoredImage, reading
 from voxloop.io.units import METRES, stored_unit
 from voxloop.io.writers import Header, VolumeWriter
 
@@ -34,13 +34,14 @@ def read(path: Path) -> StoredImage:
     """Return the dataset that `path` names inside a file, or the sole one in it."""
     file, name = split_inside(path)
     with reading(file, "HDF5"), h5py.File(file, "r") as opened:
-        dataset = _dataset(file, opened, name or _sole_dataset(file, opened))
+        name = name or _sole_dataset(file, opened)
+        dataset = _dataset(file, opened, name)
         attributes = {key: _text(value) for key, value in dataset.attrs.items()}
         axes, sizes = axes_of_axistags(attributes)
         axes = axes or _axes_of_dimensions(dataset)
         sizes = sizes if any(size for size, _ in sizes.values()) else _other_sizes(attributes)
         names = json.loads(attributes.get("channel_names", "[]"))
-        return StoredImage(Hdf5Array(file, str(dataset.name)), axes, sizes, tuple(str(n) for n in names))
+        return StoredImage(Hdf5Array(file, name), axes, sizes, tuple(str(n) for n in names))
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Hdf5Array(StoredArray):
         return "HDF5"
 
     def _open(self) -> Any:
-        return _dataset(self.path, h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_NBYTES), self.name)
+        dataset = _dataset(self.path, h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_NBYTES), self.name)
+        return ForwardReader(dataset.shape or (), dataset.dtype, dataset.__getitem__)
 
 
 def _dataset(file: Path, opened: h5py.File, name: str) -> h5py.Dataset:
@@ -133,7 +135,8 @@ class Hdf5Writer(VolumeWriter):
     def __init__(self, path: Path, header: Header) -> None:
         self.header = header
         self.block_shape = cast("Shape3", tuple(min(_CHUNK, n) for n in header.spatial_shape))
-        self._file = h5py.File(path, "w", rdcc_nbytes=_CHUNK_CACHE_NBYTES)
+        self._sink = _Sink(path)
+        self._file = h5py.File(self._sink, "w", rdcc_nbytes=_CHUNK_CACHE_NBYTES)
         self._dataset = self._file.create_dataset(
             _DATASET,
             shape=header.shape,
@@ -150,17 +153,52 @@ class Hdf5Writer(VolumeWriter):
 
     def _write(self, box: Box, block: NDArray[Any]) -> None:
         self._dataset[box.slices] = block
+        self._sink.check()
 
     def finish(self) -> None:
         """Write what is still in memory."""
-        self._file.flush()
-        self._file.close()
+        self.close()
+        self._sink.check()
 
     def close(self) -> None:
         """Close the file."""
-        # After a failed write HDF5 tries, and fails, to write the rest once more; the first error has been told.
-        with contextlib.suppress(OSError, RuntimeError):
-            self._file.close()
+        self._file.close()
+        self._sink.close()
+
+
+class _Sink(io.FileIO):
+    """The file that HDF5 writes to; it keeps an error to itself until it is asked, and from then on takes no bytes.
+
+    HDF5 does not survive a full disk: it tries to write the rest once more when the process ends, and crashes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the error that was met, if any."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: Any, /) -> int:
+        """Write all bytes, or none after an error."""
+        remaining = memoryview(data)
+        while remaining and self._error is None:
+            try:
+                remaining = remaining[super().write(remaining) :]
+            except OSError as error:
+                self._error = error
+        return len(data)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the length of the file."""
+        if self._error is None:
+            try:
+                return super().truncate(size)
+            except OSError as error:
+                self._error = error
+        return size or 0
 
 
 def _attributes(header: Header) -> dict[str, Any]:

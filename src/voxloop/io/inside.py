@@ -26,14 +26,19 @@ def source_exists(path: Path) -> bool:
     return path.exists() or bool(split_inside(path)[1]) or (is_pattern(path) and bool(matching_files(path)))
 
 
+def is_numbered(path: Path) -> bool:
+    """Return whether `path` stands for a file per slice: it holds ``{slice_index}``."""
+    return bool(_SLICE_INDEX.search(path.name))
+
+
 def is_pattern(path: Path) -> bool:
-    """Return whether `path` stands for a stack of files: it holds ``{slice_index}``, or wildcards and is no file."""
-    return bool(_SLICE_INDEX.search(path.name)) or (glob.has_magic(str(path)) and not path.exists())
+    """Return whether `path` stands for a stack of files: it is numbered, or holds wildcards and is no file."""
+    return is_numbered(path) or (glob.has_magic(str(path)) and not path.exists())
 
 
 def matching_files(pattern: Path) -> list[Path]:
     """Return the files that a pattern stands for, in natural order: slice_9.png comes before slice_10.png."""
-    if _SLICE_INDEX.search(pattern.name) is None:
+    if not is_numbered(pattern):
         found = [Path(name) for name in glob.glob(str(pattern))]  # noqa: PTH207 - of an absolute path as well
         return sorted((p for p in found if p.is_file()), key=natural_order)
     before, after = _around_index(pattern)

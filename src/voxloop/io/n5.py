@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from voxloop.blocks import Box, Shape3
 from voxloop.errors import FormatError, InputError
 from voxloop.io.axistags import axes_of_axistags, axistags_attributes
-from voxloop.io.stored import StoredArray, StoredImage, reading
+from voxloop.io.stored import ForwardReader, StoredArray, StoredImage, reading
 from voxloop.io.units import SYMBOLS, stored_unit
 from voxloop.io.writers import Header, VolumeWriter
 
@@ -55,29 +55,14 @@ class N5Array(StoredArray):
         return "N5"
 
     def _open(self) -> Any:
-        return _TensorStoreArray(_open(self.path).T)
+        store = _open(self.path).T
+        return ForwardReader(store.shape, store.dtype.numpy_dtype, lambda box: store[box].read().result())
 
     @property
     def stored_size(self) -> int:
         """Bytes of the blocks on disk."""
         files = (Path(folder) / name for folder, _, names in os.walk(self.path) for name in names)
         return sum(file.stat().st_size for file in files if file.name != "attributes.json")
-
-
-class _TensorStoreArray:
-    """A store that is read at once where it is sliced."""
-
-    def __init__(self, store: tensorstore.TensorStore) -> None:
-        self._store = store
-        self.shape = tuple(int(n) for n in store.shape)
-        self.dtype = store.dtype.numpy_dtype
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        # TensorStore keeps the index origin of a slice and counts no negative indices: hand it plain bounds.
-        ranges = [range(*k.indices(n)) for k, n in zip(key, self.shape, strict=True)]
-        bounds = tuple(slice(min(r), max(r) + 1) if r else slice(0, 0) for r in ranges)
-        part: NDArray[Any] = self._store[bounds].read().result()
-        return part[tuple(slice(None, None, r.step) for r in ranges)]
 
 
 def _open(folder: Path, **options: Any) -> tensorstore.TensorStore:

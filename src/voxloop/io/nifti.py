@@ -122,7 +122,7 @@ def create(path: Path, header: Header) -> VolumeWriter:
 class _GzipWriter(EncodedWriter):
     def __init__(self, path: Path, header: Header, start: bytes) -> None:
         self._path, self._start = path, start
-        super().__init__(path.with_name(f"{path.name}.raw"), header, channels_first=True)
+        super().__init__(path, header, channels_first=True)
 
     def _encode(self, voxels: NDArray[Any]) -> None:
         # Level 1, as nibabel: higher ones take several times as long for a few per cent. No time, for equal bytes.

@@ -152,8 +152,8 @@ def rescaled_dtype(
     """Return the type of ``slope * stored + intercept``; `limits` are the least and the largest stored integer."""
     if limits is not None and float(slope).is_integer() and float(intercept).is_integer():
         ends = [int(slope) * limit + int(intercept) for limit in limits]
-        for candidate in np.result_type(stored, np.int8), np.dtype(np.int32), np.dtype(np.int64):
-            if candidate.kind in "iu" and np.iinfo(candidate).min <= min(ends) <= max(ends) <= np.iinfo(candidate).max:
+        for candidate in (stored.newbyteorder("="), np.dtype(np.int16), np.dtype(np.int32), np.dtype(np.int64)):
+            if np.iinfo(candidate).min <= min(ends) <= max(ends) <= np.iinfo(candidate).max:
                 return candidate
     exact = np.can_cast(stored, np.float32, "safe")
     return np.dtype(np.float32 if exact else np.float64)

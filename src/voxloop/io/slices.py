@@ -31,7 +31,7 @@ class SliceStack:
     def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
         indices = range(*key[0].indices(self.shape[0]))
         parts = [self._slice(z)[key[1:]] for z in indices]
-        return np.stack(parts) if parts else np.empty(self.shape, self.dtype)[:0][(slice(None), *key[1:])]
+        return np.stack(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *key[1:])]
 
     def _slice(self, z: int) -> NDArray[Any]:
         with self._cache.lock_of(z, 0):

@@ -20,7 +20,7 @@ from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin
 
 from voxloop.errors import FormatError, InputError
 from voxloop.io import tiff
-from voxloop.io.inside import is_pattern, matching_files, natural_order, slice_names
+from voxloop.io.inside import is_numbered, is_pattern, matching_files, natural_order, slice_names
 from voxloop.io.slices import SliceStack
 from voxloop.io.stored import StoredArray, StoredImage, reading
 from voxloop.io.writers import EncodedWriter, Header
@@ -186,7 +186,7 @@ class SlicesWriter(EncodedWriter):
     """Writes a stack into the folder `path` when all slices are there; a single image into the file `path`."""
 
     def __init__(self, path: Path, header: Header) -> None:
-        self._is_stack = is_pattern(header.path)
+        self._is_stack = is_numbered(header.path)
         n_slices = header.spatial_shape[0]
         suffix = header.path.suffix.lower()
         if not self._is_stack and n_slices > 1:
@@ -205,7 +205,7 @@ class SlicesWriter(EncodedWriter):
             self._files = [path / name for name in slice_names(header.path, n_slices)]
         else:
             self._files = [path]
-        super().__init__(path.with_name(f"{path.name}.raw"), header)
+        super().__init__(path, header)
 
     def _encode(self, voxels: NDArray[Any]) -> None:
         for file, image in zip(self._files, voxels, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +93,21 @@ class StoredArray(ABC):
     def __getitem__(self, key: Any) -> NDArray[Any]:
         with reading(self.path, self.format_name):
             return np.asarray(self._opened[key]).astype(self.dtype, copy=False)
+
+
+class ForwardReader:
+    """An array of a library that reads plain boxes only: steps, of any sign, are taken from what was read."""
+
+    def __init__(self, shape: Sequence[int], dtype: Any, read: Callable[[tuple[slice, ...]], Any]) -> None:
+        self.shape = tuple(int(n) for n in shape)
+        self.dtype = np.dtype(dtype)
+        self._read = read
+
+    def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
+        ranges = [range(*k.indices(n)) for k, n in zip(key, self.shape, strict=True)]
+        bounds = tuple(slice(min(r), max(r) + 1) if r else slice(0, 0) for r in ranges)
+        part = np.asarray(self._read(bounds))
+        return part[tuple(slice(None, None, r.step) for r in ranges)]
 
 
 @dataclass(frozen=True)

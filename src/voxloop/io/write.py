@@ -15,7 +15,7 @@ from voxloop.errors import InputError
 from voxloop.io.atomic import replacing as replacing_one
 from voxloop.io.atomic import replacing_files, storing
 from voxloop.io.formats import Format, format_to_write, name_without_suffix
-from voxloop.io.inside import is_pattern
+from voxloop.io.inside import is_numbered
 from voxloop.io.writers import Content, Header, VolumeWriter
 from voxloop.volume import ArrayLike, Spacing, Volume
 
@@ -95,7 +95,7 @@ def create_volume(
         class_names=tuple(class_names),
         class_colors=tuple(class_colors),
     )
-    replacing = replacing_files if is_pattern(path) else replacing_one
+    replacing = replacing_files if is_numbered(path) else replacing_one
     with replacing(path, overwrite=overwrite) as temporary:
         with storing(path):
             writer = format_.module.create(temporary, header)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,9 +144,13 @@ class RawWriter(VolumeWriter):
         self._shape = (header.n_channels, z, y, x) if self._channels_first else header.shape
         self._offset = offset
         self._lock = threading.Lock()
-        self._file = path.open("r+b", buffering=0)
+        self._file = self._open(path)
         # The file has its full length from the start, also where no block is written.
-        self._file.truncate(max(path.stat().st_size, offset + prod(header.shape) * header.dtype.itemsize))
+        length = os.fstat(self._file.fileno()).st_size
+        self._file.truncate(max(length, offset + prod(header.shape) * header.dtype.itemsize))
+
+    def _open(self, path: Path) -> IO[bytes]:
+        return path.open("r+b", buffering=0)
 
     def _write(self, box: Box, block: NDArray[Any]) -> None:
         slices: tuple[slice, ...] = box.slices
@@ -178,15 +184,16 @@ class RawWriter(VolumeWriter):
 
 
 class EncodedWriter(RawWriter):
-    """Collects the voxels in a file of their own and encodes them when all are there.
+    """Collects the voxels in a file without a name, beside `path`, and encodes them when all are there.
 
     Blocks come in any order and shape, but a compressed stream is written from its beginning.
     """
 
-    def __init__(self, scratch: Path, header: Header, *, channels_first: bool = False) -> None:
-        self._scratch = scratch
-        scratch.touch()
-        super().__init__(scratch, header, offset=0, channels_first=channels_first)
+    def __init__(self, path: Path, header: Header, *, channels_first: bool = False) -> None:
+        super().__init__(path, header, offset=0, channels_first=channels_first)
+
+    def _open(self, path: Path) -> IO[bytes]:
+        return tempfile.TemporaryFile(dir=path.parent, buffering=0)
 
     @abstractmethod
     def _encode(self, voxels: NDArray[Any]) -> None:
@@ -194,13 +201,8 @@ class EncodedWriter(RawWriter):
 
     def finish(self) -> None:
         """Encode what was collected."""
-        self._file.close()
-        self._encode(np.memmap(self._scratch, self.header.dtype, mode="r", shape=self._shape))
-
-    def close(self) -> None:
-        """Close and remove the file that the voxels were collected in."""
-        super().close()
-        self._scratch.unlink(missing_ok=True)
+        self._encode(np.memmap(self._file, self.header.dtype, mode="r", shape=self._shape))
+        super().finish()
 
 
 def _n_scattered_axes(block_shape: tuple[int, ...], shape: tuple[int, ...]) -> int:
