@@ -1,0 +1,84 @@
+"""Run the benchmarks and print one table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.catalogue import BENCHMARKS
+from benchmarks.measure import HEADER, Result, Size, measure, row
+from benchmarks.memory import Peak, peaks
+from voxloop.blocks import available_cpus
+from voxloop.project.warmup import warm_up
+
+PEERS = (
+    "numpy",
+    "numba",
+    "scikit-image",
+    "SimpleITK",
+    "bioimage-cpp",
+    "connected-components-3d",
+    "scikit-learn",
+    "scipy",
+)
+REPEATS: dict[Size, int] = {"test": 1, "quick": 2, "full": 5}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what was asked for, print the table, write the JSON file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller volumes, fewer repeats: about a minute")
+    parser.add_argument("--only", metavar="WORD", default="", help="benchmarks whose name holds WORD, such as slic")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the results there as well")
+    options = parser.parse_args(arguments)
+    size: Size = "quick" if options.quick else "full"
+
+    start = time.perf_counter()
+    warm_up()
+    print(f"compiled or loaded in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    print(HEADER)
+    results = []
+    for benchmark in BENCHMARKS:
+        if options.only in benchmark.__name__:
+            results.append(measure(benchmark(size), max_repeats=REPEATS[size]))
+            print(row(results[-1]), flush=True)
+    stages = peaks(size) if options.only in "memory" else []
+    if stages:
+        print("\n| peak memory | beyond image and labels | bytes a voxel |\n|---|--:|--:|")
+    for stage in stages:
+        print(f"| {stage.stage}: {stage.work} | {stage.peak / 1e6:.0f} MB | {stage.bytes_per_voxel:.1f} |")
+    print(f"\n{machine()}; {time.perf_counter() - start:.0f} s in all")
+    if options.json:
+        options.json.write_text(json.dumps(report(size, results, stages), indent=1) + "\n")
+
+
+def machine() -> str:
+    """Return what the figures were measured on, in one line."""
+    versions = ", ".join(f"{name} {version(name)}" for name in PEERS)
+    load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
+    return (
+        f"{available_cpus()} processors ({platform.machine()}), {load}, Python {platform.python_version()}, {versions}"
+    )
+
+
+def report(size: Size, results: Sequence[Result], stages: Sequence[Peak]) -> dict[str, Any]:
+    """Return the results as data that JSON can hold."""
+    return {
+        "size": size,
+        "machine": machine(),
+        "comparisons": [asdict(result) for result in results],
+        "memory": [asdict(stage) for stage in stages],
+    }
+
+
+if __name__ == "__main__":
+    main()
