@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxloop.blocks import SerialExecutor
-from voxloop.classify import Prediction, fit_forest, look_up
+from voxloop.classify import Classifier, Prediction, fit_forest, look_up
 from voxloop.classify.smoothing import smooth
 from voxloop.errors import InputError
 from voxloop.specs import ClassifierSpec
@@ -54,13 +54,14 @@ def test_prediction_has_a_column_for_every_class():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(8, 3)).astype(np.float32)
     forest = fit_forest(values, [2, 5, 2, 5, 2, 5, 2, 5], ClassifierSpec(n_trees=5), executor=SerialExecutor())
-    got = Prediction.by(forest, values, ring(8), np.array([1, 2, 5, 9], np.int32), smoothing=2)
+    classifier = Classifier(forest, None)
+    got = Prediction.by(classifier, values, ring(8), np.array([1, 2, 5, 9], np.int32), smoothing=2)
     expected = smooth(forest.predict(values), ring(8), 2)
     assert np.array_equal(got.probabilities[:, [1, 2]], expected)
     assert not got.probabilities[:, [0, 3]].any()
     assert set(got.segmentation) <= {2, 5}
     with pytest.raises(InputError, match=r"\[5\] is missing"):
-        Prediction.by(forest, values, ring(8), np.array([1, 2], np.int32))
+        Prediction.by(classifier, values, ring(8), np.array([1, 2], np.int32))
 
 
 def test_ties_go_to_the_lower_class():
