@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import voxloop
-from voxloop.errors import InputError, MissingFileError, ProjectError, ProjectInUseError, ProjectVersionError
+from voxloop.errors import Cancelled, InputError, MissingFileError, ProjectError, ProjectInUseError, ProjectVersionError
 from voxloop.io import open_volume, save_volume
 from voxloop.project import Project
 from voxloop.project.annotations import ClassMerged, ClassRemoved
@@ -321,6 +321,28 @@ def test_undo_and_redo_across_training_give_the_same_bytes(cells: Path) -> None:
         assert project.predict().probabilities.tobytes() == first
         project.redo()
         assert project.predict().probabilities.tobytes() == second
+
+
+def test_cancelled_work_keeps_what_was_finished(cells: Path) -> None:
+    with Project.open(cells / "cells.voxloop") as project:
+        expected = project.predict().probabilities.tobytes()
+    shutil.rmtree(cells / "cells.voxloop" / "cache")
+    told = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        told.append((stage, done, total))
+        if stage == "features sigma=1.6" and done:
+            raise Cancelled("enough")
+
+    with Project.open(cells / "cells.voxloop", progress=stop) as project:
+        with pytest.raises(Cancelled):
+            project.predict()
+        assert project.state_of("supervoxels") == "ready"
+        assert project.state_of("features") == "stale"
+        assert not list(project.folder.rglob("*.partial"))
+    assert all(0 <= done <= total for _, done, total in told)
+    with Project.open(cells / "cells.voxloop") as project:
+        assert project.predict().probabilities.tobytes() == expected
 
 
 def test_two_short_strokes_are_enough_for_a_first_answer(tmp_path: Path) -> None:
