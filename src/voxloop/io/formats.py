@@ -59,7 +59,7 @@ class Format:
         try:
             return cast("FormatModule", import_module(f"voxloop.io.{self.module_name}"))
         except ModuleNotFoundError as error:
-            raise missing_library(self.name, error) from error
+            raise missing_library(self.name, error.name or self.module_name) from error
 
     def has_suffix(self, name: str) -> bool:
         """Return whether a file's name ends as those of this format do."""

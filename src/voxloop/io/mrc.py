@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import mrcfile
 import numpy as np
+from mrcfile.dtypes import HEADER_DTYPE
 
 from voxloop.errors import FormatError, InputError
 from voxloop.io.raw import map_raw
@@ -17,12 +17,12 @@ from voxloop.io.stored import StoredArray, StoredImage, reading
 from voxloop.io.units import METRES
 from voxloop.io.writers import Header, RawWriter
 
-logging.getLogger("mrcfile").addHandler(logging.NullHandler())
-
 _HEADER_NBYTES = 1024
 _IMOD_STAMP = 1146047817  # "IMOD", https://bio3d.colorado.edu/imod/doc/mrc_format.txt
 _IMOD_AT = slice(40, 48)  # stamp and flags, within the second block of extra space
 _SIGNED_BYTES = 1
+_STAMP_AT = slice(212, 214)
+_BIG_ENDIAN_STAMPS = (b"\x11\x11",)
 _MODES = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6, "float16": 12}
 
 
@@ -60,22 +60,31 @@ class MrcArray(StoredArray):
 
 def _shape(header: np.recarray[Any, Any]) -> tuple[int, ...]:
     """Return the shape of a volume, of an image as one section, or of several volumes."""
+    if min(header.nx, header.ny, header.nz, header.nsymbt + 1) < 1:
+        raise FormatError(f"an image of {header.nx} x {header.ny} x {header.nz} voxels is announced")
     shape = tuple(int(n) for n in mrcfile.utils.data_shape_from_header(header))
     return (1, *shape) if len(shape) == 2 else shape
 
 
 def _header(path: Path) -> np.recarray[Any, Any]:
-    """Return the header; that of an old file without the mark "MAP " is accepted if the rest makes sense."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with mrcfile.open(path, permissive=True, header_only=True) as mrc:
-            header: np.recarray[Any, Any] | None = mrc.header
-    if header is None:
+    """Return the header; the extended one, of any announced length, is not read.
+
+    Old files have neither the mark "MAP " nor a machine stamp: they are in the byte order in which they make sense.
+    """
+    with path.open("rb") as file:
+        start = file.read(_HEADER_NBYTES)
+    if len(start) < _HEADER_NBYTES:
         raise FormatError(f"{path} has no MRC header")
-    shape = [int(header[field]) for field in ("nx", "ny", "nz")]
-    if min(shape) < 1 or int(header.nsymbt) < 0:
-        raise FormatError(f"{path} announces an image of shape {tuple(shape[::-1])}; it is damaged or no MRC file")
-    return header
+    # Without axes, but arrays still: the fields keep their byte order, which mrcfile looks at.
+    headers = [np.frombuffer(start, HEADER_DTYPE.newbyteorder(o)).reshape(()).view(np.recarray) for o in "<>"]
+    if start[_STAMP_AT] in _BIG_ENDIAN_STAMPS:
+        headers.reverse()
+    size = path.stat().st_size
+    for header in headers:
+        shape = [int(header[field]) for field in ("nx", "ny", "nz")]
+        if min(shape) > 0 <= int(header.nsymbt) and prod(shape) <= size and int(header.mode) in _MODES.values():
+            return header
+    return headers[0]
 
 
 def _imod_bytes_are_unsigned(header: np.recarray[Any, Any]) -> bool:

@@ -209,7 +209,7 @@ class SlicesWriter(EncodedWriter):
 
     def _encode(self, voxels: NDArray[Any]) -> None:
         for file, image in zip(self._files, voxels, strict=True):
-            _save(file, image, self.header)
+            _save(file, image[..., 0] if image.shape[2:] == (1,) else image, self.header)
 
 
 def _save(file: Path, image: NDArray[Any], header: Header) -> None:

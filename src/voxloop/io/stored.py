@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from voxloop.errors import FormatError, InputError, MissingFileError, VoxloopError
 
+_CODECS = "imagecodecs"  # the one library that is imported only when a file turns out to need it
+
 
 @contextmanager
 def reading(path: Path, format_name: str) -> Iterator[None]:
@@ -29,21 +31,21 @@ def reading(path: Path, format_name: str) -> Iterator[None]:
             raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
         raise _damaged(path, format_name, error) from error
     except ImportError as error:
-        raise missing_library(str(path), error) from error
+        raise missing_library(str(path), _CODECS) from error
     # Damaged content makes the libraries raise nearly anything: KeyError, struct.error, ZeroDivisionError, ...
     except Exception as error:
         raise _damaged(path, format_name, error) from error
 
 
-def missing_library(what: str, error: ImportError) -> InputError:
-    """Return the error that says how to install what an import did not find."""
-    return InputError(f'{what} needs {error.name}, which is not installed: pip install "voxloop[formats]"')
+def missing_library(what: str, library: str) -> InputError:
+    """Return the error that says how to install an optional library."""
+    return InputError(f'{what} needs {library}, which is not installed: pip install "voxloop[formats]"')
 
 
 def _damaged(path: Path, format_name: str, error: Exception) -> InputError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    if "requires the 'imagecodecs' package" in reason:  # which tifffile raises as a ValueError
-        return missing_library(str(path), ImportError(name="imagecodecs"))
+    if f"requires the {_CODECS!r} package" in reason:  # which tifffile raises as a ValueError
+        return missing_library(str(path), _CODECS)
     return FormatError(f"{path} cannot be read as {format_name}: {reason}")
 
 
