@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import queue
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from voxloop.project import Project
@@ -100,12 +99,11 @@ class Desk:
 
     def drag(self, points: list[tuple[float, float, float]], *, button: int = 1) -> None:
         """Draw a stroke on the labels layer, as the canvas would report it: press, moves, release."""
-        drag(self.controller.layers.labels, points, button=button)
+        _drag(self.controller.layers.labels, points, button=button)
 
 
-def drag(layer: Any, points: list[tuple[float, float, float]], *, button: int = 1) -> None:
+def _drag(layer: Any, points: list[tuple[float, float, float]], *, button: int = 1) -> None:
     """Send press, moves and release at points in voxels (z, y, x) to the layer in its mode."""
-    from types import SimpleNamespace
 
     def event(kind: str, point: tuple[float, float, float]) -> Any:
         world = layer.data_to_world(point)
@@ -136,12 +134,7 @@ def desk() -> Iterator[Desk]:
     made.controller.close()
 
 
-def stroke_voxels(layer: Any) -> int:
-    """Return how many voxels of a labels layer are labelled."""
-    return int(np.count_nonzero(layer.data))
-
-
-if sys.platform.startswith("linux") and not os.environ.get("DISPLAY") and shutil.which("Xvfb") is None:
-    HAS_DISPLAY = False
-else:
-    HAS_DISPLAY = True
+@pytest.fixture
+def drag() -> Callable[..., None]:
+    """Send press, moves and release at points in voxels (z, y, x) to a layer."""
+    return _drag

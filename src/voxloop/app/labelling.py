@@ -104,10 +104,9 @@ class Labelling:
 
     def _on_paint(self, event: Any) -> None:
         """Write what was just painted, by brush, fill or polygon, to the log as one step."""
-        voxels = adapter.changed_voxels(event.value)
+        voxels, values = adapter.changed_voxels(event.value)
         layer = self._layers.labels
         adapter.forget_history(layer)
-        values = layer.data[tuple(voxels.T)]
         try:
             strokes = [
                 Stroke(image=self._image, class_id=int(value), runs=runs_from_points(voxels[values == value]))

@@ -97,7 +97,6 @@ class ProjectLayers:
         self.is_without_result = True
         # Zeros take no memory before somebody paints there.
         self.labels = viewer.add_labels(np.zeros(record.shape, np.uint16), name="labels", opacity=0.9, **self._place)
-        self.labels.colormap = adapter.class_colormap({})
         adapter.paint_to_release(self.labels)
         viewer.layers.selection.active = self.labels
 
@@ -172,8 +171,10 @@ class ProjectLayers:
         """Give labels and prediction the colours of the classes."""
         colors = {c.class_id: c.color for c in classes}
         for layer in (self.labels, self.prediction):
-            if layer is not None:
+            # A new colour map costs some 70 ms.
+            if layer is not None and layer.metadata.get("colors") != colors:
                 layer.colormap = adapter.class_colormap(colors)
+                layer.metadata["colors"] = colors
 
     def write_labels(self, old: NDArray[np.int64], new: NDArray[np.int64], classes: NDArray[np.uint16]) -> None:
         """Take the labels of the voxels `old` away and give those at `new` their classes; linear indices."""

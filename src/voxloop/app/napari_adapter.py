@@ -57,19 +57,33 @@ def _stroke(layer: Labels, event: Any) -> Iterator[None]:
                 return
 
 
-def changed_voxels(item: list[Any]) -> NDArray[np.int64]:
-    """Return the voxels (v, 3) that an item of a labels layer's history (the value of its `paint` event) changed."""
-    found = []
+def changed_voxels(item: list[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what an item of a labels layer's history (the value of its `paint` event) changed.
+
+    The layer itself cannot be asked: napari sends some of these events before it writes.
+
+    Returns
+    -------
+    voxels
+        (v, 3), sorted, each once.
+    values
+        (v,) what they were changed to.
+    """
+    voxels, values = [], []
     for atom in item:
         if hasattr(atom, "slice_key"):
             start = [part.start or 0 for part in atom.slice_key]
             lengths = [part.stop - first for part, first in zip(atom.slice_key, start, strict=True)]
             mask = np.ones(lengths, bool) if atom.mask is None else atom.mask
-            found.append(np.argwhere(mask) + start)
+            voxels.append(np.argwhere(mask) + start)
+            values.append(np.full(len(voxels[-1]), atom.new_value, np.int64))
         else:
-            found.append(np.stack([np.atleast_1d(axis) for axis in atom[0]], axis=1))
-    voxels: NDArray[np.int64] = np.unique(np.concatenate(found), axis=0).astype(np.int64)
-    return voxels
+            indices, _, new = atom
+            voxels.append(np.stack([np.atleast_1d(axis) for axis in indices], axis=1))
+            values.append(np.broadcast_to(np.asarray(new, np.int64), len(voxels[-1])))
+    # The last change of a voxel counts: the first one in reversed order.
+    found, where = np.unique(np.concatenate(voxels)[::-1], axis=0, return_index=True)
+    return found.astype(np.int64), np.concatenate(values)[::-1][where]
 
 
 def take_over_undo(layer: Labels, undo: Callable[[], None], redo: Callable[[], None]) -> None:
