@@ -72,11 +72,15 @@ def test_the_files_say_what_the_result_says(tmp_path: Path, small_sample: Sample
     assert len(rows) == len(result.points) == 2 * 2 * 3
     for row, point in zip(rows, result.points, strict=True):
         assert (row["strategy"], int(row["repeat"]), int(row["inputs"])) == (point.strategy, point.repeat, point.inputs)
-        assert float(row["iou mitochondria"]) == pytest.approx(point.iou["mitochondria"], rel=1e-5)
+        assert float(row["iou mitochondria"]) == pytest.approx(point.measures["iou mitochondria"], rel=1e-5)
     assert result.measure == "iou mitochondria"
     with result.files["summary"].open(newline="") as file:
         for row, summary in zip(csv.DictReader(file), result.summaries, strict=True):
-            last = [p.iou["mitochondria"] for p in result.points if p.strategy == row["strategy"] and p.inputs == 12]
+            last = [
+                p.measures["iou mitochondria"]
+                for p in result.points
+                if p.strategy == row["strategy"] and p.inputs == 12
+            ]
             assert float(row["final_mean"]) == pytest.approx(np.mean(last), rel=1e-5)
             assert float(row["area_mean"]) == pytest.approx(summary.area.mean, rel=1e-5)
             assert float(row["oracle"]) == pytest.approx(result.oracle["iou mitochondria"], rel=1e-5)

@@ -8,10 +8,10 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from voxloop.blocks import Executor, Progress, map_blocks
 from voxloop.errors import InputError, MissingFileError
@@ -21,7 +21,7 @@ from voxloop.project.storage import remove_leftovers, write_atomically
 from voxloop.samples import Sample
 from voxloop.simulate.answers import dialogue_names
 from voxloop.simulate.curve_plot import draw_curves
-from voxloop.simulate.curves import CurvePoint, SimulationSpec, Task, run_curve, score_fully_labelled, score_oracle
+from voxloop.simulate.curves import CurvePoint, SimulationSpec, Task, run_curve, score_fully_labelled
 from voxloop.simulate.demo import split_sample
 from voxloop.simulate.summary import CurveSummary, summarise
 from voxloop.simulate.tables import ImageTables
@@ -32,11 +32,25 @@ _VERSION = 1  # of what a run computes; a new one makes stored runs stale
 _IDENTITY = "simulation.txt"
 
 
-class StoredRun(Spec):
-    """One finished curve on the disk, and the digest of all that it depends on."""
+class Stored(Spec):
+    """Something on the disk, with the digest of all that it depends on."""
 
     made_from: str
-    points: tuple[CurvePoint, ...]
+
+
+class StoredCurve(Stored):
+    """One finished curve."""
+
+    points: Annotated[tuple[CurvePoint, ...], Field(min_length=1)]
+
+
+class StoredMeasures(Stored):
+    """The fully labelled result."""
+
+    measures: dict[str, float]
+
+
+StoredT = TypeVar("StoredT", bound=Stored)
 
 
 @dataclass(frozen=True)
@@ -127,13 +141,12 @@ def run_simulation(
             chosen.slic.digest, chosen.features.digest, chosen.classifier.digest,
         )  # fmt: skip
         runs = _Runs(out / "runs", task, spec, chosen.classifier, base)
-        full = runs.fully_labelled(executor).measures
+        full = runs.fully_labelled(executor)
         jobs = [(strategy, repeat) for strategy in strategies for repeat in range(repeats)]
         curves = list(map_blocks(runs.curve, jobs, executor=executor, progress=progress, stage="learning curves"))
     points = [point for curve in curves for point in curve]
-    oracle = score_oracle(task)
     summaries = summarise(points, task.main_measure, full=full[task.main_measure])
-    result = SimulationResult(points, summaries, task.main_measure, full, oracle, runs.n_reused, {})
+    result = SimulationResult(points, summaries, task.main_measure, full, task.oracle, runs.n_reused, {})
     _write(result, sample.image.name, out)
     return result
 
@@ -157,34 +170,35 @@ class _Runs:
         strategy, repeat = job
         path = self._folder / f"{strategy}-{repeat:03d}.json"
         digest = digest_of(self._base, self._spec.digest, strategy, repeat)
-        if stored := _read_run(path, digest):
+        if stored := _read_stored(path, digest, StoredCurve):
             self._reused.append(path.name)
-            return stored
+            return stored.points
         points = tuple(run_curve(self._task, strategy, repeat=repeat, spec=self._spec, classifier=self._classifier))
-        _write_run(path, digest, points)
+        _write_stored(path, StoredCurve(made_from=digest, points=points))
         return points
 
-    def fully_labelled(self, executor: Executor | None) -> CurvePoint:
-        """Return the fully labelled result."""
+    def fully_labelled(self, executor: Executor | None) -> dict[str, float]:
+        """Return the measures of the fully labelled result."""
         path, digest = self._folder / "fully-labelled.json", digest_of(self._base, self._spec.seed)
-        if stored := _read_run(path, digest):
-            return stored[0]
-        point = score_fully_labelled(self._task, seed=self._spec.seed, classifier=self._classifier, executor=executor)
-        _write_run(path, digest, (point,))
-        return point
+        if stored := _read_stored(path, digest, StoredMeasures):
+            return stored.measures
+        seed = self._spec.seed
+        measures = score_fully_labelled(self._task, seed=seed, classifier=self._classifier, executor=executor)
+        _write_stored(path, StoredMeasures(made_from=digest, measures=measures))
+        return measures
 
 
-def _read_run(path: Path, digest: str) -> tuple[CurvePoint, ...] | None:
-    """Return the points in a file; None if it is missing, damaged, or made from something else."""
+def _read_stored(path: Path, digest: str, kind: type[StoredT]) -> StoredT | None:
+    """Return what a file holds; None if it is missing, damaged, or made from something else."""
     try:
-        run = StoredRun.model_validate_json(path.read_bytes())
+        stored = kind.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError, InputError):
         return None
-    return run.points if run.made_from == digest and run.points else None
+    return stored if stored.made_from == digest else None
 
 
-def _write_run(path: Path, digest: str, points: tuple[CurvePoint, ...]) -> None:
-    write_atomically(path, StoredRun(made_from=digest, points=points).model_dump_json(indent=1).encode())
+def _write_stored(path: Path, stored: Stored) -> None:
+    write_atomically(path, stored.model_dump_json(indent=1).encode())
 
 
 def _check(strategies: Sequence[str], repeats: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -58,8 +58,8 @@ class CurvePoint(Spec):
         Supervoxels labelled so far.
     wrong
         Of these, those whose label is not the class of most of their voxels.
-    iou, dice
-        By the name of the class, for the classes that the scored part holds.
+    measures
+        How good the segmentation of the scored part is; see `Task.measures_of`.
     """
 
     strategy: str
@@ -68,18 +68,7 @@ class CurvePoint(Spec):
     inputs: int
     labelled: int
     wrong: int
-    iou: dict[str, float]
-    dice: dict[str, float]
-
-    @property
-    def measures(self) -> dict[str, float]:
-        """All that can be drawn against the inputs: the means, and IoU and Dice of each class."""
-        means = {
-            "mean_iou": float(np.mean(list(self.iou.values()))),
-            "mean_dice": float(np.mean(list(self.dice.values()))),
-        }
-        by_class = {f"{kind} {c}": v for kind in ("iou", "dice") for c, v in getattr(self, kind).items()}
-        return means | by_class
+    measures: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +105,20 @@ class Task:
         """What a curve shows if nobody asks for something else: IoU of the foreground, or the mean of many classes."""
         return f"iou {self.class_names[1]}" if len(self.class_names) == 2 else "mean_iou"
 
-    def measures_of(self, score: Score) -> tuple[dict[str, float], dict[str, float]]:
-        """Return IoU and Dice by the name of the class."""
+    def measures_of(self, score: Score) -> dict[str, float]:
+        """Return ``mean_iou``, ``mean_dice``, and ``iou NAME`` and ``dice NAME`` of each class in the scored part."""
         names = [self.class_names[c - 1] for c in score.classes]
-        return dict(zip(names, score.iou, strict=True)), dict(zip(names, score.dice, strict=True))
+        by_class = {
+            f"{kind} {name}": value
+            for kind, values in (("iou", score.iou), ("dice", score.dice))
+            for name, value in zip(names, values, strict=True)
+        }
+        return {"mean_iou": score.mean_iou, "mean_dice": score.mean_dice} | by_class
+
+    @property
+    def oracle(self) -> dict[str, float]:
+        """The measures of the best segmentation that the supervoxels of the scored part allow."""
+        return self.measures_of(self.judge.truth_table.oracle())
 
 
 @dataclass(frozen=True)
@@ -176,10 +175,10 @@ def run_curve(
         labels = _labels_of(answers)
         opinion = _learn(task, labels, classifier, executor)
         if answers:
-            iou, dice = task.measures_of(task.judge.truth_table.score(opinion.judged))
             yield CurvePoint(
                 strategy=strategy, repeat=repeat, round=number, inputs=inputs, labelled=labels.n,
-                wrong=_count_wrong(task.learn, labels), iou=iou, dice=dice,
+                wrong=_count_wrong(task.learn, labels),
+                measures=task.measures_of(task.judge.truth_table.score(opinion.judged)),
             )  # fmt: skip
         if inputs >= total:
             return
@@ -194,8 +193,8 @@ def run_curve(
 
 def score_fully_labelled(
     task: Task, *, seed: int = 0, classifier: ClassifierSpec | None = None, executor: Executor | None = None
-) -> CurvePoint:
-    """Return what labelling the whole part comes to: the result that strategies are measured against.
+) -> dict[str, float]:
+    """Return the measures of what labelling the whole part comes to, which strategies are held against.
 
     Every supervoxel has the class of most of its voxels. Above 20,000 supervoxels as many are drawn at random.
     """
@@ -204,19 +203,8 @@ def score_fully_labelled(
     if ids.size > FULL_LABELS:
         ids = np.sort(np.random.default_rng(seed).choice(ids, FULL_LABELS, replace=False))
     labels = _labels_of([answer_supervoxels(task.learn, ids)])
-    iou, dice = task.measures_of(
-        task.judge.truth_table.score(_learn(task, labels, classifier, executor or SerialExecutor()).judged)
-    )
-    return CurvePoint(
-        strategy="fully labelled", repeat=0, round=0, inputs=labels.n, labelled=labels.n, wrong=0, iou=iou, dice=dice
-    )
-
-
-def score_oracle(task: Task) -> Mapping[str, float]:
-    """Return the measures of the best segmentation that the supervoxels of the scored part allow."""
-    iou, dice = task.measures_of(task.judge.truth_table.oracle())
-    n = task.judge.supervoxels.n
-    return CurvePoint(strategy="oracle", repeat=0, round=0, inputs=n, labelled=n, wrong=0, iou=iou, dice=dice).measures
+    opinion = _learn(task, labels, classifier, executor or SerialExecutor())
+    return task.measures_of(task.judge.truth_table.score(opinion.judged))
 
 
 def _start(tables: ImageTables, per_class: int, rng: np.random.Generator) -> list[Answer]:
