@@ -75,36 +75,53 @@ def sum_contacts(pairs: Int64, faces: Int64, n: int) -> tuple[Int64, Int64]:
     faces : int64 (k, 3)
         The sums of their faces.
     """
-    low, high = np.minimum(pairs[:, 0], pairs[:, 1]), np.maximum(pairs[:, 0], pairs[:, 1])
-    order = _sorted_by(low, _sorted_by(high, np.arange(low.size), n), n)
-    unique = np.empty((low.size, 2), np.int64)
-    total = np.empty((low.size, 3), np.int64)
-    k = -1
-    for i in order:
-        a, b = low[i], high[i]
-        if a == b:
-            continue
-        if k < 0 or unique[k, 0] != a or unique[k, 1] != b:
-            k += 1
-            unique[k, 0], unique[k, 1] = a, b
-            total[k] = 0
-        for axis in range(3):
-            total[k, axis] += faces[i, axis]
-    return unique[: k + 1].copy(), total[: k + 1].copy()
+    # Two counting sorts, by the higher and then by the lower piece. The other piece travels along, and the sorted one
+    # is known from where its entries end: looking either up would miss the cache once an entry more.
+    end_of_low, end_of_high = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
+    for i in range(pairs.shape[0]):
+        a, b = pairs[i, 0], pairs[i, 1]
+        if a != b:
+            end_of_low[min(a, b) + 1] += 1
+            end_of_high[max(a, b) + 1] += 1
+    end_of_low, end_of_high = np.cumsum(end_of_low), np.cumsum(end_of_high)
+    size = end_of_low[n]
+
+    by_high = np.empty((size, 2), np.int64)  # lower piece, entry
+    for i in range(pairs.shape[0]):
+        a, b = pairs[i, 0], pairs[i, 1]
+        if a != b:
+            slot = end_of_high[max(a, b)]
+            by_high[slot, 0], by_high[slot, 1] = min(a, b), i
+            end_of_high[max(a, b)] += 1
+    by_low = np.empty((size, 2), np.int64)  # higher piece, entry
+    start = 0
+    for high in range(n):
+        for i in range(start, end_of_high[high]):
+            slot = end_of_low[by_high[i, 0]]
+            by_low[slot, 0], by_low[slot, 1] = high, by_high[i, 1]
+            end_of_low[by_high[i, 0]] += 1
+        start = end_of_high[high]
+    return _merge_runs(by_low, end_of_low, faces)
 
 
 @njit(cache=True, nogil=True)
-def _sorted_by(keys: Int64, order: Int64, n: int) -> Int64:
-    """Return `order` sorted by the key (0..n-1) of each entry; a counting sort, equal keys stay in order."""
-    slot = np.zeros(n + 1, np.int64)
-    for key in keys:
-        slot[key + 1] += 1
-    slot = np.cumsum(slot)
-    result = np.empty_like(order)
-    for i in order:
-        result[slot[keys[i]]] = i
-        slot[keys[i]] += 1
-    return result
+def _merge_runs(by_low: Int64, end_of_low: Int64, faces: Int64) -> tuple[Int64, Int64]:
+    """Return sorted contacts, each once, with the sums of their faces."""
+    unique = np.empty((by_low.shape[0], 2), np.int64)
+    total = np.zeros((by_low.shape[0], 3), np.int64)
+    k, start = -1, 0
+    for low in range(end_of_low.size - 1):
+        last = -1
+        for i in range(start, end_of_low[low]):
+            high = by_low[i, 0]
+            if high != last:
+                k += 1
+                unique[k, 0], unique[k, 1] = low, high
+                last = high
+            for axis in range(3):
+                total[k, axis] += faces[by_low[i, 1], axis]
+        start = end_of_low[low]
+    return unique[: k + 1].copy(), total[: k + 1].copy()
 
 
 @njit(cache=True, nogil=True)
