@@ -59,7 +59,7 @@ class CurvePoint(Spec):
     wrong
         Of these, those whose label is not the class of most of their voxels.
     measures
-        How good the segmentation of the scored part is; see `Task.measures_of`.
+        How good the segmentation of the scored part is; see `Task.measure`.
     """
 
     strategy: str
@@ -105,29 +105,36 @@ class Task:
         """What a curve shows if nobody asks for something else: IoU of the foreground, or the mean of many classes."""
         return f"iou {self.class_names[1]}" if len(self.class_names) == 2 else "mean_iou"
 
-    def measures_of(self, score: Score) -> dict[str, float]:
-        """Return ``mean_iou``, ``mean_dice``, and ``iou NAME`` and ``dice NAME`` of each class in the scored part."""
-        names = [self.class_names[c - 1] for c in score.classes]
-        by_class = {
-            f"{kind} {name}": value
-            for kind, values in (("iou", score.iou), ("dice", score.dice))
-            for name, value in zip(names, values, strict=True)
-        }
-        return {"mean_iou": score.mean_iou, "mean_dice": score.mean_dice} | by_class
+    def measure(self, prediction: Prediction) -> dict[str, float]:
+        """Return how good a prediction of the scored part is.
+
+        ``mean_iou`` and ``mean_dice``; ``iou NAME`` and ``dice NAME`` of each class in the scored part; and ``best_iou
+        NAME``, see `SupervoxelTruth.best_iou`.
+        """
+        table = self.judge.truth_table
+        score = table.score(prediction.segmentation)
+        best = {c: table.best_iou(prediction.probabilities[:, c - 1], c) for c in score.classes}
+        return self._named(score) | {f"best_iou {self.class_names[c - 1]}": iou for c, iou in best.items()}
 
     @property
     def oracle(self) -> dict[str, float]:
         """The measures of the best segmentation that the supervoxels of the scored part allow."""
-        return self.measures_of(self.judge.truth_table.oracle())
+        return self._named(self.judge.truth_table.oracle())
+
+    def _named(self, score: Score) -> dict[str, float]:
+        named = {"mean_iou": score.mean_iou, "mean_dice": score.mean_dice}
+        for kind, values in (("iou", score.iou), ("dice", score.dice)):
+            named |= {f"{kind} {self.class_names[c - 1]}": v for c, v in zip(score.classes, values, strict=True)}
+        return named
 
 
 @dataclass(frozen=True)
 class _Opinion:
-    """What the labels taught: of the part to label, if there is a classifier, and of the part to score."""
+    """What the labels taught: of the part to label, if there is a classifier, and how good it is on the other."""
 
     classifier: Classifier | None
     learned: Prediction | None
-    judged: NDArray[np.int32]
+    measures: dict[str, float]
 
 
 def run_curve(
@@ -178,7 +185,7 @@ def run_curve(
             yield CurvePoint(
                 strategy=strategy, repeat=repeat, round=number, inputs=inputs, labelled=labels.n,
                 wrong=_count_wrong(task.learn, labels),
-                measures=task.measures_of(task.judge.truth_table.score(opinion.judged)),
+                measures=opinion.measures,
             )  # fmt: skip
         if inputs >= total:
             return
@@ -203,8 +210,7 @@ def score_fully_labelled(
     if ids.size > FULL_LABELS:
         ids = np.sort(np.random.default_rng(seed).choice(ids, FULL_LABELS, replace=False))
     labels = _labels_of([answer_supervoxels(task.learn, ids)])
-    opinion = _learn(task, labels, classifier, executor or SerialExecutor())
-    return task.measures_of(task.judge.truth_table.score(opinion.judged))
+    return _learn(task, labels, classifier, executor or SerialExecutor()).measures
 
 
 def _start(tables: ImageTables, per_class: int, rng: np.random.Generator) -> list[Answer]:
@@ -233,11 +239,12 @@ def _count_wrong(tables: ImageTables, labels: SupervoxelLabels) -> int:
 
 def _learn(task: Task, labels: SupervoxelLabels, spec: ClassifierSpec, executor: Executor) -> _Opinion:
     """Return what the labels teach; with labels of one class only, that everything is of that class."""
+    learn, judge = task.learn, task.judge
     known = np.unique(labels.classes)
     if known.size < 2:
-        everywhere = np.full(task.judge.supervoxels.n, known[0] if known.size else 1, np.int32)
-        return _Opinion(None, None, everywhere)
-    learn, judge = task.learn, task.judge
+        column = known[0] if known.size else 1
+        certain = np.tile(np.eye(task.classes.size, dtype=np.float32)[column - 1], (judge.supervoxels.n, 1))
+        return _Opinion(None, None, task.measure(Prediction(certain, task.classes)))
     first_opinion = {}
 
     def keep(_: int, first: Forest) -> NDArray[np.float32]:
@@ -245,14 +252,14 @@ def _learn(task: Task, labels: SupervoxelLabels, spec: ClassifierSpec, executor:
         return first_opinion["learn"]
 
     classifier = fit_classifier([learn.labelled(labels)], spec, opinion_of=keep, executor=executor)
-    predicted = [
+    learned, judged = (
         Prediction.by(
             classifier, part.values, part.supervoxels.graph, task.classes,
             smoothing=spec.smoothing, opinion=opinion, executor=executor,
         )
         for part, opinion in ((learn, first_opinion.get("learn")), (judge, None))
-    ]  # fmt: skip
-    return _Opinion(classifier, predicted[0], predicted[1].segmentation)
+    )  # fmt: skip
+    return _Opinion(classifier, learned, task.measure(judged))
 
 
 def _state(tables: ImageTables, labels: SupervoxelLabels, opinion: _Opinion, *, progress: float) -> QueryState:

@@ -117,6 +117,25 @@ class SupervoxelTruth:
             confusion[: self._side, class_id] = self._counts[predicted == class_id].sum(axis=0)
         return score_from_confusion(confusion)
 
+    def best_iou(self, probabilities: NDArray[np.floating], class_id: int) -> float:
+        """Return the IoU of a class at the threshold on its probability that suits it best.
+
+        Only the truth knows that threshold: what lies between this and the IoU of the segmentation is lost to the
+        calibration of the classifier, not to what it can tell apart.
+
+        Parameters
+        ----------
+        probabilities
+            (n,) of the class, by supervoxel.
+        class_id
+            The class.
+        """
+        order = np.argsort(-probabilities, kind="stable")
+        known = np.cumsum(self._counts[1:].sum(axis=1)[order])
+        found = np.cumsum(self._counts[1:, class_id][order])
+        is_threshold = np.append(np.diff(probabilities[order]) != 0, True)
+        return float(np.max((found / (known + found[-1] - found))[is_threshold]))
+
     def oracle(self) -> Score:
         """Return the score when every supervoxel takes the class of most of its voxels: nothing on them can pass it."""
         return self.score(np.maximum(self.majority, 1))
