@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,9 +32,13 @@ def _napari_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _import_napari() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # napari 0.9.2 uses what pydantic 2.14 deprecates
-        pytest.importorskip("napari", reason="napari is not installed")
-        import napari.components
-        import napari.layers  # noqa: F401
+        try:
+            import napari.components
+            import napari.layers
+            import napari.utils.notifications  # noqa: F401
+            import npe2  # noqa: F401
+        except ImportError as error:
+            pytest.skip(f"the app needs napari: {error}", allow_module_level=True)
 
 
 _import_napari()
@@ -138,3 +144,118 @@ def desk() -> Iterator[Desk]:
 def drag() -> Callable[..., None]:
     """Send press, moves and release at points in voxels (z, y, x) to a layer."""
     return _drag
+
+
+class Window:
+    """A napari window with the dock, and hands: real mouse and key events on its canvas."""
+
+    def __init__(self, viewer: Any) -> None:
+        from qtpy.QtWidgets import QApplication
+
+        self.viewer = viewer
+        self.dock = viewer.window.add_plugin_dock_widget("voxloop")[1]
+        self.controller = self.dock.controller
+        self.said: list[tuple[str, str]] = []
+        self.controller.notified.connect(lambda level, line: self.said.append((level, line)))
+        self.canvas = viewer.window._qt_viewer.canvas.native
+        self.application = QApplication.instance()
+
+    def until(self, condition: Callable[[], Any], timeout: float = 60) -> None:
+        """Let the application run until `condition` holds."""
+        end = time.monotonic() + timeout
+        while not condition():
+            self.application.processEvents()
+            time.sleep(0.002)
+            assert time.monotonic() < end, f"still not so after {timeout} s; said: {self.said}"
+
+    def open(self, path: Path) -> None:
+        """Open a project whose features are computed."""
+        self.dock.open_path(str(path))
+        self.until(lambda: self.controller.tables)
+        self.updated()
+        self.application.processEvents()
+
+    def updated(self) -> None:
+        """Wait until the classifier has seen all labels."""
+        self.until(lambda: not self.controller.is_updating)
+
+    def point(self, voxel: tuple[float, float, float]) -> Any:
+        """Return where a voxel (z, y, x) of the slice on screen is on the canvas."""
+        from qtpy.QtCore import QPointF
+
+        world = self.controller.layers.labels.data_to_world(voxel)
+        camera, (height, width) = self.viewer.scene.camera, self.viewer.canvas.size
+        down, right = (world[axis] for axis in self.viewer.dims.order[1:])
+        _, middle_down, middle_right = camera.center
+        return QPointF(
+            width / 2 + (right - middle_right) * camera.zoom, height / 2 + (down - middle_down) * camera.zoom
+        )
+
+    def mouse(self, kind: str, voxel: tuple[float, float, float], *, pressed: bool = True) -> None:
+        """Send one mouse event: ``Press``, ``Move`` or ``Release`` of the left button."""
+        from qtpy.QtCore import QEvent, Qt
+        from qtpy.QtGui import QMouseEvent
+
+        at, left, none = self.point(voxel), Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        event_type = QEvent.Type.MouseMove if kind == "Move" else getattr(QEvent.Type, f"MouseButton{kind}")
+        held = left if pressed and kind != "Release" else none
+        event = QMouseEvent(
+            event_type,
+            at,
+            self.canvas.mapToGlobal(at),
+            none if kind == "Move" else left,
+            held,
+            Qt.KeyboardModifier.NoModifier,
+        )
+        self.application.sendEvent(self.canvas, event)
+        self.application.processEvents()
+
+    def stroke(self, *voxels: tuple[float, float, float]) -> None:
+        """Draw with the left button from the first voxel over the others to the last, without a pause."""
+        self.mouse("Move", voxels[0], pressed=False)
+        self.mouse("Press", voxels[0])
+        for voxel in voxels[1:]:
+            self.mouse("Move", voxel)
+        self.mouse("Release", voxels[-1])
+
+    def key(self, name: str, *, modifiers: str = "") -> None:
+        """Press and release a key over the canvas; `name` as Qt calls it."""
+        from qtpy.QtCore import QEvent, Qt
+        from qtpy.QtGui import QKeyEvent
+
+        held = Qt.KeyboardModifier.NoModifier
+        for modifier in modifiers.split():
+            held |= getattr(Qt.KeyboardModifier, f"{modifier}Modifier")
+        key = getattr(Qt.Key, f"Key_{name}")
+        text = name.lower() if len(name) == 1 and not modifiers else ""
+        for kind in (QEvent.Type.KeyPress, QEvent.Type.KeyRelease):
+            self.application.sendEvent(self.canvas, QKeyEvent(kind, key, held, text))
+        self.application.processEvents()
+
+
+@pytest.fixture
+def window(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Callable[..., Window]]:
+    """Return a function that opens a window with the dock; all are closed in the end."""
+    if not os.environ.get("DISPLAY") and sys.platform.startswith("linux"):
+        pytest.skip("there is no display, and Xvfb, which could make one, is not installed")
+    pytest.importorskip("pytestqt", reason="pytest-qt is not installed")
+    request.getfixturevalue("qtbot")  # fails the test for exceptions in Qt's own calls
+    import napari
+
+    from voxloop.app import dock
+
+    monkeypatch.setattr(dock, "warm_up_once", lambda: None)
+    opened: list[Any] = []
+
+    def make(size: tuple[int, int] = (900, 600)) -> Window:
+        viewer = napari.Viewer(show=True)
+        opened.append(viewer)
+        viewer.window._qt_window.resize(*size)
+        return Window(viewer)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # napari's and vispy's own
+        yield make
+        for viewer in opened:
+            with contextlib.suppress(RuntimeError):  # closed by the test
+                viewer.close()

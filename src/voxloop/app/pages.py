@@ -189,13 +189,10 @@ class DataPage(Page):
 
 def layer_volume(layer: Any) -> Volume:
     """Return the volume that an image layer shows, with its voxel size."""
-    spacing = [1.0, *(float(s) for s in layer.scale)][-3:]
-    unit = str(layer.units[-1])
-    axes = "yx" if layer.ndim == 2 else None
     data = np.asarray(layer.data)
-    return Volume.from_array(
-        data, axes=f"{axes or 'zyx'}c" if layer.rgb else axes, spacing=tuple(spacing), unit=unit, name=layer.name
-    )
+    axes = "zyx"[-layer.ndim :] + ("c" if layer.rgb else "")
+    spacing = [1.0, *(float(s) for s in layer.scale)][-3:]
+    return Volume.from_array(data, axes=axes, spacing=tuple(spacing), unit=str(layer.units[-1]), name=layer.name)
 
 
 class StagePage(Page):
