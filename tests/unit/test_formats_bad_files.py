@@ -90,7 +90,7 @@ def test_what_is_missing(tmp_path, name):
 def test_a_missing_library_is_named(tmp_path):
     code = """
 import sys
-sys.modules.update({name: None for name in ("h5py", "tensorstore", "nibabel", "mrcfile", "nrrd", "pydicom", "PIL")})
+sys.modules.update({name: None for name in ("h5py", "z5py", "nibabel", "mrcfile", "nrrd", "pydicom", "PIL")})
 sys.modules["imagecodecs"] = None
 from voxloop.errors import InputError
 from voxloop.io import open_volume, save_volume
@@ -109,7 +109,7 @@ for name in sys.argv[1:]:
     paths = [str(tmp_path / name) for name in (*names, "a.png", "a.dcm", "a.tif")]
     done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    libraries = ["h5py", "tensorstore", "nibabel", "mrcfile", "nrrd", "PIL", "pydicom", "imagecodecs"]
+    libraries = ["h5py", "z5py", "nibabel", "mrcfile", "nrrd", "PIL", "pydicom", "imagecodecs"]
     assert len(lines) == len(libraries), done.stdout
     for line, library in zip(lines, libraries, strict=True):
         assert f'needs {library}, which is not installed: pip install "voxloop[formats]"' in line
@@ -283,18 +283,25 @@ def test_dicom_compressed_by_what_is_not_supported(tmp_path):
     ("attributes", "message"),
     [
         ({}, "is an N5 group without datasets"),
-        ({"dimensions": [3, 4, 5]}, "cannot be read as N5"),
+        ({"dimensions": [3, 4, 5], "compression": {"type": "raw"}}, "cannot be read as N5"),
         ([], "holds no attributes"),
         (
             {"dimensions": [3, 4, 5], "blockSize": [3, 4, 5], "dataType": "uint8", "compression": {"type": "lz4"}},
-            "lz4",
+            "is compressed by lz4; expected raw, gzip, bzip2, xz, blosc, zstd",
         ),
     ],
 )
 def test_an_n5_with_metadata_that_cannot_be_used(tmp_path, attributes, message):
-    (tmp_path / "a.n5").mkdir()
-    (tmp_path / "a.n5" / "attributes.json").write_text(json.dumps(attributes))
+    (tmp_path / "a.n5" / "raw").mkdir(parents=True)
+    (tmp_path / "a.n5" / "attributes.json").write_text('{"n5": "2.5.1"}')
+    (tmp_path / "a.n5" / "raw" / "attributes.json").write_text(json.dumps(attributes))
     assert message in message_of(FormatError, tmp_path / "a.n5")
+
+
+def test_an_n5_dataset_outside_a_container(tmp_path):
+    save_volume(tmp_path / "a.n5", STACK)
+    (tmp_path / "a.n5" / "attributes.json").unlink()
+    assert "lies in no N5 container" in message_of(FormatError, tmp_path / "a.n5")
 
 
 def test_a_damaged_block_of_an_n5(tmp_path):

@@ -20,6 +20,7 @@ import pytest
 import SimpleITK
 import tensorstore
 import tifffile
+import z5py
 from PIL import Image
 from pydicom.uid import (
     ExplicitVRLittleEndian,
@@ -163,6 +164,8 @@ def write_n5(folder, array=STACK, compression="gzip", **attributes):
         },
     }
     tensorstore.open(spec, create=True).result().T[...].write(array).result()
+    root = next(parent for parent in folder.parents if parent.suffix == ".n5")
+    (root / "attributes.json").write_text('{"n5": "2.5.1"}')
     stored = json.loads((folder / "attributes.json").read_text())
     (folder / "attributes.json").write_text(json.dumps({**stored, **attributes}))
     return folder
@@ -177,6 +180,12 @@ def test_n5(tmp_path, compression):
     assert (volume.spacing, volume.unit, volume.name) == ((1, 1, 1), "pixel", "cells")
 
 
+def test_an_n5_with_blosc_as_java_and_ilastik_write_it(tmp_path):
+    file = z5py.N5File(tmp_path / "a.n5", mode="w")
+    file.create_dataset("raw", data=STACK, chunks=(2, 8, 9), compression="blosc")
+    assert same(open_volume(tmp_path / "a.n5"), STACK)
+
+
 @pytest.mark.parametrize(
     ("attributes", "spacing", "unit"),
     [
@@ -186,7 +195,7 @@ def test_n5(tmp_path, compression):
     ],
 )
 def test_voxel_size_and_axes_of_n5(tmp_path, attributes, spacing, unit):
-    volume = open_volume(write_n5(tmp_path / "a.n5", **attributes))
+    volume = open_volume(write_n5(tmp_path / "a.n5" / "raw", **attributes))
     assert (volume.spacing, volume.unit) == (spacing, unit)
     assert same(volume, STACK.transpose(2, 1, 0) if attributes.get("axes") else STACK)
 
@@ -622,7 +631,7 @@ def test_a_volume_pickles_as_its_path_and_opens_in_another_process(tmp_path, nam
     kind = name.split("/")[0]
     {
         "a.h5": lambda: write_hdf5(tmp_path / "a.h5"),
-        "a.n5": lambda: write_n5(tmp_path / "a.n5"),
+        "a.n5": lambda: write_n5(tmp_path / "a.n5" / "b"),
         "a.nii.gz": lambda: nibabel.Nifti1Image(STACK.T, np.eye(4)).to_filename(tmp_path / "a.nii.gz"),
         "a.mrc": lambda: mrcfile.write(tmp_path / "a.mrc", STACK),
         "a.mha": lambda: SimpleITK.WriteImage(SimpleITK.GetImageFromArray(STACK), str(tmp_path / "a.mha"), True),

@@ -1,4 +1,4 @@
-"""N5, read and written by TensorStore: compression raw, gzip, bzip2, xz, blosc and zstd (not lz4).
+"""N5, read and written by z5py, as in ilastik: compression raw, gzip, bzip2, xz, blosc and zstd.
 
 The axes of an N5 dataset are named in the order x, y, z; seen from here they are (z, y, x).
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import tensorstore
+import z5py
 from numpy.typing import NDArray
 
 from voxloop.blocks import Box, Shape3
@@ -27,7 +27,7 @@ from voxloop.io.writers import Header, VolumeWriter
 
 _DATASET = "exported_data"
 _CHUNK = 64
-_CACHE_NBYTES = 2**28
+_COMPRESSIONS = ("raw", "gzip", "bzip2", "xz", "blosc", "zstd")
 _DTYPES = "uint8 uint16 uint32 uint64 int8 int16 int32 int64 float32 float64"
 _MAX_LISTED = 10
 
@@ -55,8 +55,11 @@ class N5Array(StoredArray):
         return "N5"
 
     def _open(self) -> Any:
-        store = _open(self.path).T
-        return ForwardReader(store.shape, store.dtype.numpy_dtype, lambda box: store[box].read().result())
+        # What Java writes as lz4 is framed, what z5py writes is not, and each takes the other's for damaged.
+        if (compression := _compression(_attributes(self.path))) not in _COMPRESSIONS:
+            raise FormatError(f"{self.path} is compressed by {compression}; expected {', '.join(_COMPRESSIONS)}")
+        dataset = _open(self.path, "r")
+        return ForwardReader(dataset.shape, dataset.dtype, dataset.__getitem__)
 
     @property
     def stored_size(self) -> int:
@@ -65,11 +68,18 @@ class N5Array(StoredArray):
         return sum(file.stat().st_size for file in files if file.name != "attributes.json")
 
 
-def _open(folder: Path, **options: Any) -> tensorstore.TensorStore:
-    kvstore = {"driver": "file", "path": f"{folder.absolute()}/"}
-    context = {"cache_pool": {"total_bytes_limit": _CACHE_NBYTES}}
-    spec = {"driver": "n5", "kvstore": kvstore, "context": context, "recheck_cached_data": "open"}
-    return tensorstore.open(spec, **(options or {"open": True, "read": True})).result()
+def _open(folder: Path, mode: str) -> Any:
+    """Return a dataset; z5py finds it from the root of the container, whose attributes hold the version of N5."""
+    folder = folder.absolute()
+    root = next((parent for parent in folder.parents if "n5" in _attributes(parent)), None)
+    if root is None:
+        raise FormatError(f"{folder} lies in no N5 container: no attributes.json above it tells a version")
+    return z5py.N5File(str(root), mode=mode)[folder.relative_to(root).as_posix()]
+
+
+def _compression(attributes: Mapping[str, Any]) -> str:
+    """Return the type of compression; the first version of N5 named it elsewhere."""
+    return str(attributes.get("compressionType") or attributes["compression"]["type"])
 
 
 def _attributes(folder: Path) -> dict[str, Any]:
@@ -142,13 +152,13 @@ class N5Writer(VolumeWriter):
             "compression": {"type": "gzip", "level": 1},
         }
         (self._folder / "attributes.json").write_text(json.dumps({**metadata, **_metadata(header)}))
-        self._store = _open(self._folder, open=True, read=True, write=True).T
+        self._dataset = _open(self._folder, "r+")
 
     def _write(self, box: Box, block: NDArray[Any]) -> None:
         with self._lock:  # a block written in part is read, changed and written: by one thread at a time
             try:
-                self._store[box.slices].write(np.ascontiguousarray(block)).result()
-            except ValueError as error:
+                self._dataset[box.slices] = np.ascontiguousarray(block)
+            except RuntimeError as error:  # all that z5 knows
                 raise OSError(str(error)) from error
 
     def finish(self) -> None:
