@@ -3,7 +3,7 @@
 RUN := .venv/bin/
 DEMO := demo-output
 
-.PHONY: help demo test test-slow lint docs bench clean
+.PHONY: help demo app test test-slow lint docs bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -11,6 +11,10 @@ help:  ## this list
 demo:  ## set up, then run the main job on the sample volume; results in demo-output/
 	@tools/setup
 	$(RUN)voxloop demo --out $(DEMO)
+
+app:  ## set up, then open the app; with FILE=cells.tif or FILE=cells.voxloop it opens that
+	@tools/setup napari
+	$(RUN)voxloop napari $(FILE)
 
 test:  ## set up, then the fast tests
 	@tools/setup dev
