@@ -42,15 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     size: Size = "quick" if options.quick else "full"
 
+    chosen = [benchmark for benchmark in BENCHMARKS if options.only in benchmark.__name__]
+    if not chosen and options.only not in "memory":
+        parser.error(f"no benchmark's name holds {options.only!r}; there are {', '.join(names())}")
+
     start = time.perf_counter()
     warm_up()
     print(f"compiled or loaded in {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    print(HEADER)
     results = []
-    for benchmark in BENCHMARKS:
-        if options.only in benchmark.__name__:
-            results.append(measure(benchmark(size), max_repeats=REPEATS[size]))
-            print(row(results[-1]), flush=True)
+    if chosen:
+        print(HEADER)
+    for benchmark in chosen:
+        results.append(measure(benchmark(size), max_repeats=REPEATS[size]))
+        print(row(results[-1]), flush=True)
     stages = peaks(size) if options.only in "memory" else []
     if stages:
         print("\n| peak memory | beyond image and labels | bytes a voxel |\n|---|--:|--:|")
@@ -59,6 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\n{machine()}; {time.perf_counter() - start:.0f} s in all")
     if options.json:
         options.json.write_text(json.dumps(report(size, results, stages), indent=1) + "\n")
+
+
+def names() -> list[str]:
+    """Return the names that `--only` knows."""
+    return [*(benchmark.__name__ for benchmark in BENCHMARKS), "memory"]
 
 
 def machine() -> str:

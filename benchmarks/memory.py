@@ -20,7 +20,7 @@ STAGES = ("SLIC", "graph", "features")
 SHAPES: dict[Size, tuple[tuple[int, int, int], ...]] = {
     "test": ((16, 32, 32),),
     "quick": ((64, 192, 192),),
-    "full": ((128, 256, 256), (128, 256, 512), (128, 512, 512)),
+    "full": ((64, 256, 256), (128, 256, 256)),
 }
 
 

@@ -17,7 +17,7 @@ from voxloop.specs import SlicSpec
 from voxloop.supervoxels import Supervoxels, from_labels, slic
 from voxloop.volume import Volume
 
-SHAPES: dict[Size, tuple[int, int, int]] = {"test": (16, 16, 32), "quick": (64, 80, 160), "full": (128, 128, 512)}
+SHAPES: dict[Size, tuple[int, int, int]] = {"test": (16, 16, 32), "quick": (64, 80, 160), "full": (96, 128, 256)}
 CUBES: dict[Size, int] = {"test": 10, "quick": 28, "full": 46}
 
 

@@ -112,6 +112,13 @@ def test_the_command_prints_one_row_a_benchmark_and_writes_json(
     assert comparison["ours"]["wall"] > 0
 
 
+def test_an_unknown_benchmark_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["--only", "bogus"])
+    assert stopped.value.code == 2
+    assert "no benchmark's name holds 'bogus'; there are slic_scikit_image" in capsys.readouterr().err
+
+
 def test_other_numbers_of_supervoxels_are_no_equal_work() -> None:
     comparison = supervoxels.slic_simpleitk("test")
     ours = comparison.ours()
