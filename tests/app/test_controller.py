@@ -145,6 +145,13 @@ def test_one_class_is_a_state_and_the_last_result_stays(labelled: Desk) -> None:
     assert warnings_of(labelled) == []
 
 
+def test_the_status_bar_lists_our_keys_in_every_mode(labelled: Desk) -> None:
+    for digit in (0, 1):
+        labelled.controller.press_digit(digit)
+        labelled.viewer.update_status_from_cursor()
+        assert labelled.viewer.help.startswith("1-9 class, 0 eraser")
+
+
 def test_undo_and_redo_are_those_of_the_project(labelled: Desk, project_folder: Path) -> None:
     controller, layer = labelled.controller, labelled.controller.layers.labels
     shown = layer.data.copy()

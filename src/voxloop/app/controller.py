@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from voxloop.active import SliceSuggestion, suggest_slices
 from voxloop.app import napari_adapter as adapter
-from voxloop.app.keys import KEYS
+from voxloop.app.keys import HELP_LINE, KEYS
 from voxloop.app.labelling import Labelling
 from voxloop.app.layers import LoadedImage
 from voxloop.app.session import CLOSING_SECONDS, Dispatch, Session
@@ -165,7 +165,7 @@ class Controller(Session):
         if self.project is None:
             return "no project is open"
         if not self.tables:
-            return "not computed yet: press Update, or see Supervoxels and Features"
+            return "press Update: it computes supervoxels and features, once for this image"
         n = self.labels.n_labelled if self.labels else 0
         if self.problem:
             return f"{n} labelled; {self.problem}"
@@ -270,8 +270,10 @@ class Controller(Session):
         )
         self.layers.labels.brush_size = self._brush_size
         self._bind_keys()
-        for event in (self.layers.labels.events.selected_label, self.layers.labels.events.mode):
-            event.connect(lambda _event: self.changed.emit("labels"))
+        self.layers.labels.events.selected_label.connect(lambda _event: self.changed.emit("labels"))
+        # After napari, which lists keys here that it no longer has.
+        self.layers.labels.events.mode.connect(self._mode_changed, position="last")
+        adapter.show_help(self.viewer, self.layers.labels, HELP_LINE)
         if self.tables:
             self._request()
 
@@ -284,6 +286,10 @@ class Controller(Session):
     def _bind_keys(self) -> None:
         """Let the keys work whichever of our layers is active: a layer's own keys come before the viewer's."""
         adapter.bind_keys([*self.layers.all, self.viewer], self._keys)
+
+    def _mode_changed(self, _event: Any) -> None:
+        adapter.show_help(self.viewer, self.layers.labels, HELP_LINE)
+        self.changed.emit("labels")
 
     def _layer_toggled(self, _event: Any) -> None:
         self.changed.emit("shown")

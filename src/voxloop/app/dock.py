@@ -196,7 +196,9 @@ class JobRow(QWidget):
         self.cancel.setEnabled(state.status == "running")
         self.bar.setRange(0, state.total)  # 0 to 0 means: busy
         self.bar.setValue(state.done)
-        left = "" if state.seconds_left is None else f", {state.seconds_left:.0f} s left"
+        # A stage that is nearly over is not worth a number.
+        is_long = state.seconds_left is not None and state.seconds_left >= 1
+        left = f", {state.seconds_left:.0f} s left" if is_long else ""
         what = "stopping ..." if state.status == "cancelling" else (state.stage or state.name)
         self.bar.setFormat(f"{what} %p %{left}" if state.total else what)
 

@@ -32,3 +32,5 @@ KEYS = (
     Key("H", "H", "hatch over the most uncertain", "toggle_hatch"),
     Key("F1", "F1", "this list", "toggle_help"),
 )
+
+HELP_LINE = "1-9 class, 0 eraser, N suggest slice, R review, F1 all keys; hold Space to move the view"

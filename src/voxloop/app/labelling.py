@@ -59,7 +59,8 @@ class Labelling:
     def select(self, class_id: int) -> None:
         """Take the brush for a class, or the eraser for 0."""
         layer = self._layers.labels
-        layer.visible = True
+        if not layer.visible:  # making a visible layer visible draws it anew
+            layer.visible = True
         if class_id == ERASER:
             layer.mode = "erase"
         else:

@@ -180,6 +180,12 @@ def unbind_keys(parent: Any, keys: Mapping[str, Any]) -> None:
         parent.bind_key(key, None)
 
 
+def show_help(viewer: Viewer, layer: Layer, line: str) -> None:
+    """Show `line` in the status bar while `layer` is active, where napari would list keys that it no longer has."""
+    layer.help = line
+    viewer.help = line
+
+
 def notify(level: str, message: str) -> None:
     """Show a message that goes away by itself; `level` is ``info``, ``warning`` or ``error``."""
     _NOTIFIERS[level](message)
