@@ -25,6 +25,7 @@ BENCHMARKS: tuple[Callable[[Size], Comparison], ...] = (
     scaling.features_grow,
     scaling.training_grows,
     scaling.prediction_grows,
+    scaling.machine_threads,
     scaling.slic_threads,
     scaling.features_threads,
 )

@@ -7,6 +7,7 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from benchmarks.measure import Comparison, Size
 from benchmarks.scenes import side_by_side, table, tissue
@@ -116,6 +117,34 @@ def _threads(size: Size, name: str, bits: Callable[[Any], Any]) -> Comparison:
         peer="1 thread, the same bits",
         ours=partial(run_stage, name, shape, ThreadExecutor(2)),
         theirs=partial(run_stage, name, shape, SerialExecutor()),
+        check=check,
+        kind="threads",
+    )
+
+
+@njit(cache=True, nogil=True)
+def _spin(n: int) -> float:
+    x = 1.0
+    for _ in range(n):
+        x = x * 1.0000001 + 1e-9
+    return x
+
+
+def machine_threads(size: Size) -> Comparison:
+    """Return what a second thread brings to arithmetic alone: the most that this machine allows at the moment."""
+    steps = {"test": 1_000, "quick": 20_000_000, "full": 50_000_000}[size]
+    _spin(1)
+
+    def check(ours: list[float], theirs: list[float]) -> dict[str, float]:
+        assert ours == theirs
+        return {}
+
+    return Comparison(
+        name="arithmetic alone, 2 threads",
+        work=f"4 x {steps:,} steps",
+        peer="1 thread",
+        ours=lambda: list(ThreadExecutor(2).map(_spin, [steps] * 4)),
+        theirs=lambda: list(SerialExecutor().map(_spin, [steps] * 4)),
         check=check,
         kind="threads",
     )
