@@ -248,6 +248,20 @@ def test_a_disk_that_is_full_takes_the_stroke_off_the_screen(labelled: Desk, mon
     assert np.array_equal(labelled.controller.layers.labels.data, before)
 
 
+def test_a_labels_layer_that_was_deleted_comes_back(labelled: Desk) -> None:
+    controller = labelled.controller
+    shown = controller.layers.labels.data.copy()
+    labelled.viewer.layers.remove(controller.layers.labels)
+    assert "the strokes are safe" in warnings_of(labelled)[0]
+    controller.compute()
+    labelled.idle()
+    controller.show_image(0)
+    labelled.idle()
+    assert controller.layers.labels in labelled.viewer.layers
+    assert np.array_equal(controller.layers.labels.data, shown)
+    assert len(warnings_of(labelled)) == 1
+
+
 # Stages
 
 

@@ -54,6 +54,7 @@ class Controller(Session):
         self._asked = self._answered = 0
         self._updates = LiveUpdates(lambda response: dispatch(lambda: self._on_response(response)), debounce=debounce)
         self._keys: dict[str, Callable[[], None]] = {key.key: getattr(self, key.action) for key in KEYS if key.action}
+        viewer.layers.events.removed.connect(self._layer_removed)
         self._keys |= {str(digit): self._digit_key(digit) for digit in range(10)}
 
     # Classes and strokes
@@ -286,6 +287,14 @@ class Controller(Session):
     def _bind_keys(self) -> None:
         """Let the keys work whichever of our layers is active: a layer's own keys come before the viewer's."""
         adapter.bind_keys([*self.layers.all, self.viewer], self._keys)
+
+    def _layer_removed(self, event: Any) -> None:
+        """Say how to get the labels back if somebody else took their layer out."""
+        if self.layers is not None and event.value is self.layers.labels and not self.layers.is_removed:
+            self.notified.emit(
+                "warning",
+                "the labels layer was taken out; the strokes are safe: choose the image under Data to see them",
+            )
 
     def _mode_changed(self, _event: Any) -> None:
         adapter.show_help(self.viewer, self.layers.labels, HELP_LINE)

@@ -95,6 +95,7 @@ class ProjectLayers:
         self.top: Any = None
         self._pointed_out: int | None = None
         self.is_without_result = True
+        self.is_removed = False
         # Zeros take no memory before somebody paints there.
         self.labels = viewer.add_labels(np.zeros(record.shape, np.uint16), name="labels", opacity=0.9, **self._place)
         adapter.paint_to_release(self.labels)
@@ -108,6 +109,7 @@ class ProjectLayers:
 
     def remove(self) -> None:
         """Take the layers out of the viewer."""
+        self.is_removed = True
         for layer in self.all:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
@@ -137,8 +139,9 @@ class ProjectLayers:
             self._viewer.add_labels, HatchView(ids, table.astype(np.uint8)), "most uncertain", opacity=0.8
         )
         self.top.colormap = adapter.class_colormap({1: _HATCH, 2: _POINTED_OUT})
-        self._viewer.layers.move(self._viewer.layers.index(self.labels), len(self._viewer.layers))
-        self._viewer.layers.selection.active = self.labels
+        if self.labels in self._viewer.layers:
+            self._viewer.layers.move(self._viewer.layers.index(self.labels), len(self._viewer.layers))
+            self._viewer.layers.selection.active = self.labels
 
     def show_result(self, result: LiveResult) -> None:
         """Show what the classifier says: the supervoxels on screen at first, then all; no voxel is written."""
