@@ -32,7 +32,7 @@ _HOMES = {
     "suggest_slices": "voxloop.active",
     "Project": "voxloop.project",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from voxloop.active import suggest_slices, top_uncertain, uncertainty

@@ -166,7 +166,8 @@ class CropView(ArrayView):
 def _shifted(key: slice | int, start: int, length: int) -> slice | int:
     """Return a key of an axis of `length` as the key of a longer axis, where the first begins at `start`."""
     if not isinstance(key, slice):
-        return start + _as_slice(key, length).start
+        index: int = _as_slice(key, length).start
+        return start + index
     first, stop, step = key.indices(length)
     if step < 1:
         raise InputError(f"slices must have a step of at least 1, not {step}")
