@@ -33,7 +33,7 @@ lint:  ## style, types, import rules
 
 docs:  ## build the documentation into site/
 	@tools/setup dev
-	$(RUN)mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict --quiet
 
 bench:  ## compare speed with other libraries, in ratios
 	@tools/setup dev
