@@ -29,7 +29,8 @@ def _napari_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["NAPARI_CONFIG"] = str(tmp_path_factory.mktemp("napari") / "settings.yaml")
 
 
-def _import_napari() -> None:
+def _why_not() -> str:
+    """Import napari and return an empty string, or why that is not possible."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # napari 0.9.2 uses what pydantic 2.14 deprecates
         try:
@@ -38,10 +39,24 @@ def _import_napari() -> None:
             import napari.utils.notifications  # noqa: F401
             import npe2  # noqa: F401
         except ImportError as error:
-            pytest.skip(f"the app needs napari: {error}", allow_module_level=True)
+            return f"the app needs napari: {error}"
+    return ""
 
 
-_import_napari()
+WHY_NOT = _why_not()
+
+
+class SkippedModule(pytest.Module):
+    """A module of tests that is not even imported."""
+
+    def collect(self) -> list[pytest.Item]:
+        """Skip all of it."""
+        pytest.skip(WHY_NOT, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Skip the tests of the app where napari is missing."""
+    return SkippedModule.from_parent(parent, path=module_path) if WHY_NOT else None
 
 
 @pytest.fixture(scope="session")

@@ -252,6 +252,7 @@ def test_a_labels_layer_that_was_deleted_comes_back(labelled: Desk) -> None:
     controller = labelled.controller
     shown = controller.layers.labels.data.copy()
     labelled.viewer.layers.remove(controller.layers.labels)
+    labelled.idle()
     assert "the strokes are safe" in warnings_of(labelled)[0]
     controller.compute()
     labelled.idle()
@@ -288,6 +289,14 @@ def test_a_response_of_earlier_tables_is_dropped(labelled: Desk) -> None:
     current = controller.result
     controller._on_response(stale)
     assert controller.result is current
+
+
+def test_an_update_that_is_dropped_is_not_waited_for(labelled: Desk) -> None:
+    labelled.drag([(8, 20, 5), (8, 20, 40)])
+    assert labelled.controller.is_updating
+    labelled.controller.close_project()
+    assert not labelled.controller.is_updating
+    assert labelled.controller.live_line() == "no project is open"
 
 
 def test_cancel_leaves_what_was_there(labelled: Desk) -> None:

@@ -100,6 +100,7 @@ def test_the_dock_shows_and_does_what_the_controller_can(window: Open, project_f
     label_page.new_class.returnPressed.emit()
     assert [row.name.text() for row in label_page.rows] == ["background", "mitochondria", "synapse"]
     assert [row.pick.isChecked() for row in label_page.rows] == [False, False, True]
+    assert desk.viewer.window._qt_window.focusWidget() is desk.canvas
     label_page.rows[2].name.setText("background")
     label_page.rows[2].name.editingFinished.emit()
     assert label_page.rows[2].name.text() == "synapse"

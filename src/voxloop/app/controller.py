@@ -48,10 +48,10 @@ class Controller(Session):
     def __init__(self, viewer: Any, *, dispatch: Dispatch, debounce: float = 0.05, live: bool = True) -> None:
         super().__init__(viewer, dispatch=dispatch)
         self.labelling: Labelling | None = None
+        self._asked = 0
         self._forget()
         self._live = live
         self._brush_size = 5
-        self._asked = self._answered = 0
         self._updates = LiveUpdates(lambda response: dispatch(lambda: self._on_response(response)), debounce=debounce)
         self._keys: dict[str, Callable[[], None]] = {key.key: getattr(self, key.action) for key in KEYS if key.action}
         viewer.layers.events.removed.connect(self._layer_removed)
@@ -238,6 +238,8 @@ class Controller(Session):
 
     def close_project(self) -> None:
         """Let go of the project; all of it is on the disk already."""
+        if self.labelling is not None:
+            adapter.unbind_keys(self.viewer, self._keys)
         self.labelling = None
         self._forget()
         super().close_project()
@@ -259,6 +261,7 @@ class Controller(Session):
         self._view_before_review: Any = None
         self.updated_at: float | None = None
         self.saved_at: float | None = None
+        self._answered = self._asked  # what is under way will be dropped
 
     def _show(self, image: LoadedImage) -> None:
         self._forget()
@@ -290,11 +293,16 @@ class Controller(Session):
 
     def _layer_removed(self, event: Any) -> None:
         """Say how to get the labels back if somebody else took their layer out."""
-        if self.layers is not None and event.value is self.layers.labels and not self.layers.is_removed:
-            self.notified.emit(
-                "warning",
-                "the labels layer was taken out; the strokes are safe: choose the image under Data to see them",
-            )
+        layers = self.layers
+
+        def say() -> None:
+            if self.layers is layers and layers is not None and not layers.is_removed:
+                self.notified.emit(
+                    "warning", "the labels layer is gone, the strokes are safe: choose the image under Data to see them"
+                )
+
+        if layers is not None and event.value is layers.labels:
+            self._dispatch(say)  # later: a window that closes takes all layers out first
 
     def _mode_changed(self, _event: Any) -> None:
         adapter.show_help(self.viewer, self.layers.labels, HELP_LINE)

@@ -157,6 +157,7 @@ class Dock(QWidget):
             return
         if what == "project" and self.controller.project is not None:
             self.show_step(_LABEL)
+            adapter.focus_canvas(self._viewer)
         if what in ("project", "stages"):
             self._mark_steps()
         for page in self.pages:

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
 from voxloop.app.pages import Page, button, hint
 from voxloop.project.annotations import ERASER, LabelClass
@@ -48,7 +49,7 @@ class ClassRow(QWidget):
         self.color.clicked.connect(self._ask_color)
         self.name = QLineEdit(label_class.name)
         self.name.editingFinished.connect(self._rename)
-        self.name.returnPressed.connect(self.name.clearFocus)
+        self.name.returnPressed.connect(lambda: adapter.focus_canvas(controller.viewer))
         self.count = QLabel()
         self.count.setMinimumWidth(36)
         self.count.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -267,7 +268,7 @@ class LabelPage(Page):
     def _add_class(self) -> None:
         self.controller.add_class(self.new_class.text())
         self.new_class.clear()
-        self.new_class.clearFocus()
+        adapter.focus_canvas(self.controller.viewer)
 
 
 def _label_remarks(labels: Any) -> str:
