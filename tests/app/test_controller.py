@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from voxloop.app import napari_adapter as adapter
 from voxloop.project import Project
 from voxloop.project.annotations import Stroke
 
@@ -185,6 +186,22 @@ def test_fill_of_several_classes_is_one_step(labelled: Desk) -> None:
     assert (layer.data[2] == 1).all()
     labelled.controller.undo()
     assert np.array_equal(layer.data, before)
+
+
+def test_strokes_from_the_side(labelled: Desk) -> None:
+    controller, layer = labelled.controller, labelled.controller.layers.labels
+    adapter.look_at(labelled.viewer, 0, tuple(layer.data_to_world((8, 30, 30))))
+    controller.turn()
+    assert adapter.shown_slice(labelled.viewer, layer) == (1, 30)
+    labelled.drag([(4, 30, 10), (12, 30, 10)])
+    assert (layer.data[4:13, 30, 10] == 2).all()
+    controller.turn()
+    assert adapter.shown_slice(labelled.viewer, layer) == (2, 30)
+    labelled.updated()
+    assert (2, 30) not in controller.project.annotations.labelled_slices(0)
+    assert (1, 30) in controller.project.annotations.labelled_slices(0)
+    controller.turn()
+    assert adapter.shown_slice(labelled.viewer, layer) == (0, 8)
 
 
 def test_a_label_that_is_no_class_is_refused_and_taken_off_the_screen(labelled: Desk) -> None:

@@ -214,6 +214,20 @@ class Controller(Session):
 
     # What is shown
 
+    def view_along(self, axis: int) -> None:
+        """Show the slices across an axis (0, 1, 2 for z, y, x), through the same point."""
+        if self.layers is None:
+            return
+        if self.layers.image.record.shape[0] == 1 and axis != 0:
+            self.notified.emit("info", "the image is flat: there is nothing to see from the side")
+            return
+        adapter.look_at(self.viewer, axis, tuple(float(p) for p in self.viewer.dims.point))
+        self.changed.emit("shown")
+
+    def turn(self) -> None:
+        """Look along the next axis."""
+        self.view_along((self.viewer.dims.order[0] + 1) % 3)
+
     def toggle_prediction(self) -> None:
         """Show or hide the prediction."""
         self._toggle("prediction")

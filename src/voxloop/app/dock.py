@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
 from voxloop.app.label_page import LabelPage
-from voxloop.app.pages import DataPage, ExportPage, FeaturesPage, KeysPage, SupervoxelsPage
+from voxloop.app.pages import DataPage, ExportPage, FeaturesPage, KeysPage, SupervoxelsPage, choice
 from voxloop.project import warm_up
 from voxloop.project.jobs import JobState
 
@@ -124,14 +124,9 @@ class Dock(QWidget):
     # Behind the scenes
 
     def _step_button(self, index: int, name: str) -> QToolButton:
-        button = QToolButton()
-        button.setText(name)
-        button.setProperty("class", "choice")
-        button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        button.setCheckable(True)
+        button = choice(name)
         button.setObjectName(f"step-{name.lower()}")
-        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
+        button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         button.clicked.connect(lambda: self.show_step(index))
         return button
 

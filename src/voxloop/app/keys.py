@@ -26,6 +26,7 @@ KEYS = (
     Key("R", "R", "start or end a review of uncertain supervoxels", "toggle_review"),
     Key("Enter", "Enter", "in a review: the prediction is right", "confirm"),
     Key("Backspace", "Backspace", "in a review: skip this one", "skip"),
+    Key("V", "V", "look along the next axis: xy, xz, yz", "turn"),
     Key("S", "S", "prediction", "toggle_prediction"),
     Key("U", "U", "uncertainty", "toggle_uncertainty"),
     Key("O", "O", "outlines of the supervoxels", "toggle_outlines"),

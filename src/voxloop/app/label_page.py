@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
-from voxloop.app.pages import Page, button, hint
+from voxloop.app.pages import Page, button, choice, hint
 from voxloop.project.annotations import ERASER, LabelClass
 
 _AXES = "zyx"
@@ -35,12 +35,8 @@ class ClassRow(QWidget):
         super().__init__()
         self._controller = controller
         self.class_id = label_class.class_id
-        self.pick = QToolButton()
-        self.pick.setCheckable(True)
-        self.pick.setProperty("class", "choice")
-        self.pick.setText(str(key) if key <= 9 else "")
+        self.pick = choice(str(key) if key <= 9 else "")
         self.pick.setToolTip(f"paint with this class (key {key})" if key <= 9 else "paint with this class")
-        self.pick.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.pick.clicked.connect(lambda: controller.select(self.class_id))
         self.color = QToolButton()
         self.color.setToolTip("another colour")
@@ -103,7 +99,7 @@ class LabelPage(Page):
             return
         if what in ("project", "labels", "live"):
             self._show_classes()
-        if what in ("project", "stages", "live", "shown"):
+        if what in ("project", "stages", "live", "shown", "guide"):
             self.live.setChecked(self.controller.live)
             self._show_layers()
         if what in ("project", "guide", "live"):
@@ -126,11 +122,7 @@ class LabelPage(Page):
         self.class_box.setSpacing(3)
         column.addLayout(self.class_box)
         row = QHBoxLayout()
-        self.eraser = QToolButton()
-        self.eraser.setText("0  Eraser")
-        self.eraser.setCheckable(True)
-        self.eraser.setProperty("class", "choice")
-        self.eraser.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.eraser = choice("0  Eraser")
         self.eraser.clicked.connect(lambda: self.controller.select(ERASER))
         self.new_class = QLineEdit()
         self.new_class.setObjectName("new-class")
@@ -188,6 +180,14 @@ class LabelPage(Page):
             box.clicked.connect(lambda _on, toggle=toggle: toggle())
             self.shown[name] = box
             grid.addWidget(box, index // 2, index % 2)
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Plane (V)"))
+        self.planes = [choice(name) for name in ("xy", "xz", "yz")]
+        for axis, plane in enumerate(self.planes):
+            plane.clicked.connect(lambda _on, axis=axis: self.controller.view_along(axis))
+            row.addWidget(plane)
+        row.addStretch()
+        grid.addLayout(row, 2, 0, 1, 2)
         self.box.addWidget(group)
 
     def _add_guidance(self) -> None:
@@ -240,6 +240,8 @@ class LabelPage(Page):
             layer = getattr(self.controller.layers, name)
             box.setEnabled(layer is not None)
             box.setChecked(layer is not None and layer.visible)
+        for axis, plane in enumerate(self.planes):
+            plane.setChecked(axis == self.controller.viewer.dims.order[0])
 
     def _show_suggestion(self) -> None:
         found = self.controller.guide.current

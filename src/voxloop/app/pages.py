@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QPushButton,
     QSpinBox,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -66,6 +67,16 @@ def button(text: str, action: Callable[[], None], *, tip: str = "", name: str = 
     made.setToolTip(tip)
     made.setObjectName(name)
     made.clicked.connect(lambda: action())
+    return made
+
+
+def choice(text: str) -> QToolButton:
+    """Return a button that shows whether it is chosen; it leaves the keyboard where it is."""
+    made = QToolButton()
+    made.setText(text)
+    made.setCheckable(True)
+    made.setProperty("class", "choice")  # see the style of the dock
+    made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     return made
 
 
