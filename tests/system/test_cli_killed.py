@@ -154,8 +154,13 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_interrupt(large: Path, command: str, begun: str) -> None:
     if command == "supervoxels":
         shutil.rmtree(large / "cache", ignore_errors=True)
+    # A shell that starts tests in the background has them, and all their children, ignore Ctrl-C.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from voxloop.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
     with subprocess.Popen(
-        [sys.executable, "-m", "voxloop", command, large], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, command, large], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + 120
         while not list((large / "cache").glob(begun)):
