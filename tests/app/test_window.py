@@ -126,6 +126,7 @@ def test_the_window_closes_while_something_is_computed(window: Open, project_fol
     desk.controller.configure(slic={"n_segments": 100})
     desk.controller.compute()
     desk.until(desk.dock.job.isVisible)
+    assert not desk.dock.pages[1].compute.isEnabled()
     desk.viewer.close()
     with Project.open(project_folder) as project:  # nobody holds it any more
         assert len(project.images) == 1

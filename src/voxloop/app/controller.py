@@ -165,6 +165,8 @@ class Controller(Session):
         """Return how labels and prediction stand, in one line."""
         if self.project is None:
             return "no project is open"
+        if not self.tables and self.is_busy:
+            return "computing ..."
         if not self.tables:
             return "press Update: it computes supervoxels and features, once for this image"
         n = self.labels.n_labelled if self.labels else 0

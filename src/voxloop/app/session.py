@@ -235,5 +235,5 @@ class Session:
         self.job_changed.emit(state)
         if state.status == "failed":
             self.notified.emit("error", state.message)
-        if state.is_over:
+        if state.is_over or state == JobState(state.name):  # at the end, and at the start
             self.changed.emit("stages")
