@@ -57,10 +57,10 @@ def test_end_to_end(tmp_path: Path) -> None:
 def test_equal_bytes_at_any_number_of_threads(tmp_path: Path) -> None:
     written = {}
     for name, executor in (("a", SerialExecutor()), ("b", ThreadExecutor(1)), ("c", ThreadExecutor(2))):
-        result = run_demo(blob_sample(), tmp_path / name, rounds=2, seed=5, specs=FAST, executor=executor)
+        result = run_demo(blob_sample(), tmp_path / name, rounds=1, seed=5, specs=FAST, executor=executor)
         written[name] = [result.files[file].read_bytes() for file in ("table", "segmentation", "uncertainty")]
     assert written["a"] == written["b"] == written["c"]
-    other = run_demo(blob_sample(), tmp_path / "d", rounds=2, seed=6, specs=FAST)
+    other = run_demo(blob_sample(), tmp_path / "d", rounds=1, seed=6, specs=FAST)
     assert other.files["table"].read_bytes() != written["a"][0]
 
 
@@ -74,6 +74,7 @@ def test_a_demo_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None
         run_demo(blob_sample(), tmp_path / "demo", rounds=1, specs=FAST)
 
 
+@pytest.mark.slow
 def test_other_samples(tmp_path: Path) -> None:
     flat = blob_sample((1, 96, 96))
     masked = replace(blob_sample(), mask=np.tri(48, 48, 20, bool)[None].repeat(16, axis=0))

@@ -287,6 +287,7 @@ def test_damaged_forest_is_trained_again(cells: Path, damage: str, caplog: pytes
     assert "classifier.npz is damaged and will be trained again" in caplog.text
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bytes_anywhere(cells: Path, data: st.DataObject) -> None:

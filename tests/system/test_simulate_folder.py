@@ -52,6 +52,7 @@ def test_a_stopped_simulation_keeps_its_finished_curves(tmp_path: Path, small_sa
     assert simulate(small_sample, tmp_path / "a").n_reused >= 2
 
 
+@pytest.mark.slow
 def test_more_is_added_and_other_settings_are_computed_again(tmp_path: Path, small_sample: Sample) -> None:
     first = simulate(small_sample, tmp_path / "a")
     more = simulate(small_sample, tmp_path / "a", strategies=["feature", "random", "planes-feature"], repeats=3)
