@@ -150,7 +150,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "large.voxloop"
 
 
-@pytest.mark.parametrize(("command", "begun"), [("supervoxels", "supervoxels-0/.*"), ("features", "features-0-0_3/*")])
+@pytest.mark.parametrize(
+    ("command", "begun"),
+    [("supervoxels", "supervoxels-0/.*"), pytest.param("features", "features-0-0_3/*", marks=pytest.mark.slow)],
+)
 def test_interrupt(large: Path, command: str, begun: str) -> None:
     if command == "supervoxels":
         shutil.rmtree(large / "cache", ignore_errors=True)

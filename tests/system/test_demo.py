@@ -64,6 +64,7 @@ def test_equal_bytes_at_any_number_of_threads(tmp_path: Path) -> None:
     assert other.files["table"].read_bytes() != written["a"][0]
 
 
+@pytest.mark.slow
 def test_a_demo_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("important")

@@ -52,6 +52,7 @@ def test_unit_of_the_spacing_changes_nothing(small: Sample) -> None:
     assert np.array_equal(in_micrometers.truth, small.truth)
 
 
+@pytest.mark.slow
 def test_default_is_what_its_docstring_says(default: Sample) -> None:
     assert default.image.shape == (64, 256, 256)
     assert default.image.dtype == np.uint8
