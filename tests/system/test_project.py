@@ -16,6 +16,7 @@ import voxloop
 from voxloop.errors import Cancelled, InputError, MissingFileError, ProjectError, ProjectInUseError, ProjectVersionError
 from voxloop.io import open_volume, save_volume
 from voxloop.project import Project
+from voxloop.project import project as project_module
 from voxloop.project.annotations import ClassMerged, ClassRemoved
 from voxloop.volume import Volume
 
@@ -519,3 +520,36 @@ def test_bad_arguments(cells: Path) -> None:
             assert project.annotations.n_events == events
     with pytest.raises(InputError, match="no images"), Project.create(cells / "empty.voxloop") as project:
         project.train()
+
+
+def test_a_stroke_while_the_classifier_trains_does_not_end_up_in_its_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with new_project(tmp_path, Volume.from_array(blobs())) as project:
+        label_halves(project)
+        before = project.predict().probabilities
+    shutil.rmtree(tmp_path / "p.voxloop" / "models")
+    shutil.rmtree(tmp_path / "p.voxloop" / "cache" / "prediction-0")
+    fit = project_module.fit_labels
+    with Project.open(tmp_path / "p.voxloop") as project:
+
+        def fit_and_paint(*arguments, **options):
+            project.paint("dark", [(1, 2, 22), (6, 15, 20)])
+            return fit(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(project_module, "fit_labels", fit_and_paint)
+            assert project.predict().probabilities.tobytes() == before.tobytes()
+        assert not project.is_current("prediction")
+        assert project.predict().probabilities.tobytes() != before.tobytes()
+
+
+def test_specs_that_no_image_can_follow_are_not_saved(tmp_path: Path) -> None:
+    with new_project(tmp_path, Volume.from_array(blobs())) as project:
+        before = project.specs
+        n = int(np.prod(SHAPE))
+        with pytest.raises(InputError, match=f"n_segments is {n + 1} but .* has only {n} voxels"):
+            project.configure(slic={"n_segments": n + 1, "size": None})
+        assert project.specs == before
+    with Project.open(tmp_path / "p.voxloop") as project:
+        assert project.specs == before

@@ -269,6 +269,11 @@ FORESTS = {
     "a walk that never ends": lambda path: _resave(path, first_left=lambda a: np.zeros_like(a)),
     "a walk that leaves": lambda path: _resave(path, first_left=lambda a: a + 10**6),
     "a feature that is not there": lambda path: _resave(path, first_feature=lambda a: np.where(a >= 0, 10**6, a)),
+    "no class in a leaf": lambda path: _resave(path, first_value=np.zeros_like),
+}
+OTHER_FORESTS = {
+    "another number of features": {"first_n_features": lambda a: a + 1},
+    "other classes": {"first_classes": lambda a: a + 7, "second_classes": lambda a: a + 7},
 }
 
 
@@ -285,6 +290,18 @@ def test_damaged_forest_is_trained_again(cells: Path, damage: str, caplog: pytes
     with caplog.at_level(logging.WARNING):
         assert results(cells) == expected
     assert "classifier.npz is damaged and will be trained again" in caplog.text
+
+
+@pytest.mark.parametrize("other", OTHER_FORESTS)
+def test_a_sound_forest_of_something_else_is_trained_again(
+    cells: Path, other: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = results(cells)
+    shutil.rmtree(cells / "cells.voxloop" / "cache" / "prediction-0")
+    _resave(cells / "cells.voxloop" / "models" / "classifier.npz", **OTHER_FORESTS[other])
+    with caplog.at_level(logging.WARNING):
+        assert results(cells) == expected
+    assert "classifier.npz does not fit the labels and will be trained again" in caplog.text
 
 
 @pytest.mark.slow

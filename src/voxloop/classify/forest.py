@@ -155,7 +155,9 @@ class Forest:
         within = np.arange(n) - np.repeat(self.roots[:-1], sizes)
         inner = self.feature >= 0
         goes_on = (self.left > within) & (self.left + 1 < np.repeat(sizes, sizes)) & (self.feature < self.n_features)
-        return bool(np.all(goes_on[inner]) and np.all(np.isfinite(self.value)) and np.all(self.value >= 0))
+        # NaN is not close to 1 either.
+        shares = np.all(self.value >= 0) and np.allclose(self.value.sum(axis=1), 1, atol=1e-3)
+        return bool(np.all(goes_on[inner]) and shares)
 
 
 def fit_forest(

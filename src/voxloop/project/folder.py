@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -251,8 +252,17 @@ class ProjectFolder:
         ----------
         **choices
             `slic`, `features`, `classifier` or `query`: a spec, or a dict of the fields that change.
+
+        Raises
+        ------
+        InputError
+            If a value is wrong, or an image has fewer voxels than `slic` asks for supervoxels; nothing changes then.
         """
         specs = self.specs.configured(**choices)
+        asked_for = specs.slic.n_segments or 1
+        for image in self.images:
+            if asked_for > (n_voxels := prod(image.shape)):
+                raise InputError(f"n_segments is {asked_for} but {image.name} has only {n_voxels} voxels")
         if specs != self.specs:
             self._save(self._record.changed(specs=specs))
 

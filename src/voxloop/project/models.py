@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voxloop.classify import Classifier
 from voxloop.project.storage import write_atomically
@@ -25,16 +27,26 @@ def save_classifier(path: Path, classifier: Classifier, digest: str) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load_classifier(path: Path, digest: str) -> Classifier | None:
-    """Return the classifier trained on what `digest` stands for, or None if the file holds another or is damaged."""
+def load_classifier(
+    path: Path, digest: str, *, classes: NDArray[np.int32], n_features: Callable[[], int]
+) -> Classifier | None:
+    """Return the classifier trained on what `digest` stands for, or None if the file holds another or is damaged.
+
+    A stranger can write any digest: a classifier of other classes than `classes`, or on another number of features, is
+    none that these labels can have given.
+    """
     if not path.exists():
         return None
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             if str(arrays["digest"]) != digest:
                 return None
-            return Classifier.from_arrays(dict(arrays))
+            loaded = Classifier.from_arrays(dict(arrays))
     except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise nearly anything
         reason = f"{type(error).__name__}, {str(error)[:100]!r}"
         logger.warning("%s is damaged and will be trained again: %s", path.name, reason)
         return None
+    if not np.array_equal(loaded.classes, classes) or loaded.first.n_features != n_features():
+        logger.warning("%s does not fit the labels and will be trained again", path.name)
+        return None
+    return loaded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from voxloop.features import FeatureTable
 from voxloop.project import export, models
 from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.folder import ProjectFolder
+from voxloop.project.record import Specs
 from voxloop.project.stages import (
     ImageStages,
     Kept,
@@ -27,13 +29,54 @@ from voxloop.project.stages import (
     scale_entry,
     supervoxels_digest,
 )
-from voxloop.project.training import fit_labels
-from voxloop.specs import digest_of
+from voxloop.project.training import check_labels, fit_labels
+from voxloop.specs import SlicSpec, digest_of
 from voxloop.supervoxels import Supervoxels
 from voxloop.supervoxels.extent import Extent
 
 Stage = Literal["supervoxels", "features", "prediction"]
 State = Literal["missing", "stale", "ready"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Snapshot:
+    """Labels, classes and specs as they were at one moment: another thread may paint while something is computed.
+
+    Attributes
+    ----------
+    labels
+        The labelled supervoxels of each image.
+    class_names
+        Names of the classes by id.
+    specs
+        What was chosen for each stage.
+    features
+        Digest of each image's feature table.
+    """
+
+    labels: tuple[SupervoxelLabels, ...]
+    class_names: dict[int, str]
+    specs: Specs
+    features: tuple[str, ...]
+
+    @property
+    def classes(self) -> NDArray[np.int32]:
+        """(k,) sorted ids of the classes."""
+        return np.array(sorted(self.class_names), np.int32)
+
+    @cached_property
+    def classifier_digest(self) -> str:
+        """Digest of all that the classifier depends on."""
+        parts = [
+            [features, of_image.ids.tolist(), of_image.classes.tolist(), of_image.purity.tolist()]
+            for features, of_image in zip(self.features, self.labels, strict=True)
+            if of_image.n
+        ]
+        return digest_of("classifier", models.VERSION, self.specs.classifier.digest, parts)
+
+    def prediction_digest(self, image: int) -> str:
+        """Digest of all that the prediction of an image depends on."""
+        return digest_of("prediction", self.classifier_digest, self.features[image], sorted(self.class_names))
 
 
 @dataclass(frozen=True)
@@ -66,10 +109,7 @@ class Project(ProjectFolder):
 
     def labels(self, image: int = 0) -> SupervoxelLabels:
         """Return which supervoxels of an image are labelled, and as what."""
-        indices, classes = self.annotations.labelled_voxels(image)
-        if indices.size == 0:
-            return label_supervoxels([], [])
-        return label_supervoxels(self._stages_of(image).voxel_supervoxels(self.specs.slic, indices), classes)
+        return self._labels_under(self.specs.slic, image)
 
     def label_summary(self) -> LabelSummary:
         """Return the number of labelled supervoxels of each class over all images, and of conflicts."""
@@ -97,30 +137,29 @@ class Project(ProjectFolder):
         InputError
             If there are no images, or labels of fewer than two classes.
         """
-        if not self.images:
-            raise InputError("the project has no images")
-        labels = [self.labels(index) for index in range(len(self.images))]
-        digest = self._classifier_digest(labels)
-        return self._kept.get("classifier", digest, lambda: self._load_classifier(digest) or self._fit(labels, digest))
+        return self._train(self._snapshot())
 
     def predict(self, image: int = 0) -> Prediction:
         """Return what the classifier says of an image's supervoxels."""
-        classifier = self.train()
-        classes = np.array(sorted(self.class_names), np.int32)
-        digest = self._prediction_digest(image)
+        self._image_record(image)
+        now = self._snapshot()
+        classifier = self._train(now)
+        digest = now.prediction_digest(image)
         name = f"prediction-{image}"
 
         def compute() -> Prediction:
-            n = self.supervoxels(image).n
+            stages, slic = self._stages_of(image), now.specs.slic
+            supervoxels = stages.supervoxels(slic)
+            n, classes = supervoxels.n, now.classes
             if loaded := read_entry(self._cache, name, digest, lambda entry: _read_prediction(entry, n, classes)):
                 return loaded
             made = Prediction.by(
                 classifier,
-                self.features(image).values,
-                self.supervoxels(image).graph,
+                stages.features(slic, now.specs.features).values,
+                supervoxels.graph,
                 classes,
-                smoothing=self.specs.classifier.smoothing,
-                opinion=self._opinion(image, classifier.first),
+                smoothing=now.specs.classifier.smoothing,
+                opinion=self._opinion(now, image, classifier.first),
                 executor=self.executor,
             )
             if not self.read_only:
@@ -222,55 +261,67 @@ class Project(ProjectFolder):
         if stage == "features":
             digests = scale_digests(content, self.specs.slic, self.specs.features)
             return {scale_entry(image, sigma): digest for sigma, digest in digests.items()}
-        return {f"prediction-{image}": self._prediction_digest(image)}
+        return {f"prediction-{image}": self._snapshot().prediction_digest(image)}
 
-    def _classifier_digest(self, labels: Sequence[SupervoxelLabels]) -> str:
-        """Return the digest of all that the classifier depends on."""
-        parts = []
-        for index, of_image in enumerate(labels):
-            if of_image.n:
-                rows = [of_image.ids.tolist(), of_image.classes.tolist(), of_image.purity.tolist()]
-                parts.append([self._features_digest(index), rows])
-        return digest_of("classifier", models.VERSION, self.specs.classifier.digest, parts)
+    def _labels_under(self, slic: SlicSpec, image: int) -> SupervoxelLabels:
+        indices, classes = self.annotations.labelled_voxels(image)
+        if indices.size == 0:
+            return label_supervoxels([], [])
+        return label_supervoxels(self._stages_of(image).voxel_supervoxels(slic, indices), classes)
 
-    def _prediction_digest(self, image: int) -> str:
-        labels = [self.labels(index) for index in range(len(self.images))]
-        return digest_of(
-            "prediction", self._classifier_digest(labels), self._features_digest(image), sorted(self.class_names)
-        )
+    def _snapshot(self) -> _Snapshot:
+        """Return labels, classes and specs as they are now."""
+        specs, class_names = self.specs, self.class_names
+        indices = range(len(self.images))
+        features = (features_digest(self.images[i].content_digest, specs.slic, specs.features) for i in indices)
+        labels = tuple(self._labels_under(specs.slic, index) for index in indices)
+        return _Snapshot(labels, class_names, specs, tuple(features))
 
-    def _features_digest(self, image: int) -> str:
-        return features_digest(self._image_record(image).content_digest, self.specs.slic, self.specs.features)
+    def _train(self, now: _Snapshot) -> Classifier:
+        if not self.images:
+            raise InputError("the project has no images")
+        check_labels(now.labels, now.class_names)
+        digest = now.classifier_digest
+        return self._kept.get("classifier", digest, lambda: self._load_classifier(now) or self._fit(now))
 
-    def _fit(self, labels: Sequence[SupervoxelLabels], digest: str) -> Classifier:
+    def _fit(self, now: _Snapshot) -> Classifier:
         classifier = fit_labels(
-            labels,
-            lambda index: LabelledImage.of(
-                labels[index], self.features(index).values, self.supervoxels(index), self.images[index].spacing
-            ),
-            self.class_names,
-            self.specs.classifier,
-            opinion_of=self._opinion,
+            now.labels,
+            lambda index: self._learned_from(now, index),
+            now.class_names,
+            now.specs.classifier,
+            opinion_of=lambda index, first: self._opinion(now, index, first),
             executor=self.executor,
         )
         if not self.read_only:
-            models.save_classifier(self._classifier_path, classifier, digest)
+            models.save_classifier(self._classifier_path, classifier, now.classifier_digest)
         return classifier
 
-    def _load_classifier(self, digest: str) -> Classifier | None:
-        return models.load_classifier(self._classifier_path, digest)
+    def _learned_from(self, now: _Snapshot, image: int) -> LabelledImage:
+        """Return what is learned from an image."""
+        stages, specs = self._stages_of(image), now.specs
+        values = stages.features(specs.slic, specs.features).values
+        return LabelledImage.of(now.labels[image], values, stages.supervoxels(specs.slic), self.images[image].spacing)
+
+    def _load_classifier(self, now: _Snapshot) -> Classifier | None:
+        """Return the classifier on the disk if it was made from these labels and can be, or None."""
+        first = next(index for index, labels in enumerate(now.labels) if labels.n)
+        return models.load_classifier(
+            self._classifier_path,
+            now.classifier_digest,
+            classes=np.unique(np.concatenate([labels.classes for labels in now.labels])),
+            n_features=lambda: self._learned_from(now, first).values.shape[1],
+        )
 
     @property
     def _classifier_path(self) -> Path:
         return self.folder / "models" / "classifier.npz"
 
-    def _opinion(self, image: int, first: Forest) -> NDArray[np.float32]:
+    def _opinion(self, now: _Snapshot, image: int, first: Forest) -> NDArray[np.float32]:
         """Return what the first forest says of an image: training needs it, and prediction again."""
-        labels = [self.labels(index) for index in range(len(self.images))]
-        digest = digest_of(self._classifier_digest(labels), self._features_digest(image))
-        return self._kept.get(
-            f"opinion-{image}", digest, lambda: first.predict(self.features(image).values, executor=self.executor)
-        )
+        values = self._stages_of(image).features(now.specs.slic, now.specs.features).values
+        digest = digest_of(now.classifier_digest, now.features[image])
+        return self._kept.get(f"opinion-{image}", digest, lambda: first.predict(values, executor=self.executor))
 
 
 def _read_prediction(entry: Entry, n: int, classes: NDArray[np.int32]) -> Prediction:

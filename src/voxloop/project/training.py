@@ -44,13 +44,18 @@ def fit_labels(
     InputError
         If there are labels of fewer than two classes.
     """
+    check_labels(labels, class_names)
     labelled = [index for index, of_image in enumerate(labels) if of_image.n]
-    if not labelled:
-        raise InputError("there are no labels to train on")
-    known = {int(c) for index in labelled for c in labels[index].classes}
-    if len(known) == 1:
-        name = class_names[known.pop()]
-        raise InputError(f"all labels are {name!r}; training needs labels of two classes at least")
     images = [image_of(index) for index in labelled]
     asked = None if opinion_of is None else lambda position, first: opinion_of(labelled[position], first)
     return fit_classifier(images, spec, opinion_of=asked, executor=executor)
+
+
+def check_labels(labels: Sequence[SupervoxelLabels], class_names: Mapping[int, str]) -> None:
+    """Raise `InputError` unless there are labels of two classes at least."""
+    known = {int(c) for of_image in labels for c in of_image.classes}
+    if not known:
+        raise InputError("there are no labels to train on")
+    if len(known) == 1:
+        name = class_names[known.pop()]
+        raise InputError(f"all labels are {name!r}; training needs labels of two classes at least")
