@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Protocol, Self, TypeVar
+
+import psutil
 
 from voxloop.errors import InputError
 
@@ -101,6 +106,9 @@ class Executor(Protocol):
     def n_workers(self) -> int:
         """How many items are computed at a time."""
 
+    def limited(self, n_per_process: int) -> Executor:
+        """Return the executor that computes at most so many items at a time in each of its processes."""
+
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` for each item, in order."""
 
@@ -109,6 +117,11 @@ class SerialExecutor:
     """One item after the other, in the calling thread."""
 
     n_workers = 1
+
+    def limited(self, n_per_process: int) -> Self:
+        """Return this executor: it computes one item at a time."""
+        del n_per_process
+        return self
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` for each item, in order."""
@@ -126,6 +139,10 @@ class ThreadExecutor:
         self.n_workers = n_workers if n_workers is not None else available_cpus()
         if self.n_workers < 1:
             raise InputError(f"n_workers must be at least 1, not {n_workers}")
+
+    def limited(self, n_per_process: int) -> ThreadExecutor:
+        """Return an executor of at most so many threads."""
+        return ThreadExecutor(min(n_per_process, self.n_workers))
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` for each item, in order; what has not started is dropped when the caller stops."""
@@ -156,6 +173,55 @@ def default_executor() -> Executor:
     """Return threads, one per processor; serial on a machine with one processor."""
     n = available_cpus()
     return ThreadExecutor(n) if n > 1 else SerialExecutor()
+
+
+_UNITS = {"": 1} | {
+    f"{prefix}{kind}": base**power
+    for power, prefix in enumerate("KMGT", start=1)
+    for kind, base in (("B", 1000), ("", 1000), ("IB", 1024))
+}
+_LEAST_MEMORY = 1_000_000  # below it somebody forgot the unit
+
+
+def memory_budget(memory: int | str | None = None) -> int:
+    """Return how many bytes a process may take for its work.
+
+    Parameters
+    ----------
+    memory
+        Bytes, or a text such as ``"2GB"``, ``"500 MB"`` or ``"1.5GiB"``; by default half of what is free.
+
+    Raises
+    ------
+    InputError
+        If it is no size, or less than 1 MB.
+    """
+    if memory is None:
+        return max(_LEAST_MEMORY, free_memory() // 2)
+    number = re.fullmatch(r"(\d{1,15}(?:\.\d{0,9})?) *([A-Z]*)", str(memory).strip().upper())
+    if isinstance(memory, bool) or not isinstance(memory, int | str) or not number or number[2] not in _UNITS:
+        raise InputError(f"memory must be a size such as '2GB' or '500MB', not {memory!r}")
+    n_bytes = int(float(number[1]) * _UNITS[number[2]])
+    if n_bytes < _LEAST_MEMORY:
+        raise InputError(f"memory must be at least 1MB, not {memory!r}; give a unit, such as '2GB'")
+    return n_bytes
+
+
+def free_memory() -> int:
+    """Return how many bytes are free: on the machine, or in the control group of a container or batch job, if less."""
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError, StopIteration):  # no Linux, no control groups (version 2), or no limit
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+        group = Path("/sys/fs/cgroup") / next(line for line in groups if line.startswith("0::"))[4:]
+        limit = int((group / "memory.max").read_text())
+        free = min(free, limit - int((group / "memory.current").read_text()))
+    return max(0, free)
+
+
+def within_memory(executor: Executor | None, *, memory: int, item_bytes: int) -> Executor:
+    """Return the executor, limited to as many items at a time as a process can hold; at least one."""
+    executor = executor or default_executor()
+    return executor.limited(max(1, memory // max(1, item_bytes)))
 
 
 class Progress(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from voxloop.cli.options import add_image_choice, add_project, executor
+from voxloop.cli.options import add_computing, add_image_choice, add_project, open_project
 from voxloop.cli.output import Output
 
 HELP = "write a result to a file"
@@ -25,6 +25,7 @@ SOURCES = ("segmentation", "probabilities", "uncertainty", "supervoxels", "label
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_project(parser)
+    add_computing(parser)
     parser.add_argument("source", choices=SOURCES, metavar="SOURCE", help=f"what to write: {', '.join(SOURCES)}")
     parser.add_argument("path", metavar="FILE", help="where to: .tif, .ome.tif, .npy or .zarr")
     add_image_choice(parser)
@@ -33,8 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Write the file."""
-    from voxloop.project import Project
-
-    with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
+    with open_project(options, output) as project:
         project.export(options.source, options.path, image=options.image, overwrite=options.overwrite)
     output.result([f"{options.path}: written"], {"source": options.source, "path": options.path})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from voxloop.cli.options import add_project, executor, given
+from voxloop.cli.options import add_computing, add_project, given, open_project
 from voxloop.cli.output import Output
 
 HELP = "describe the supervoxels by filter responses"
@@ -19,6 +19,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_project(parser)
+    add_computing(parser)
     parser.add_argument(
         "--sigmas", type=float, nargs="+", help="scales, voxels of the finest axis (default: 0.3 0.7 1 1.6 3.5 5 10)"
     )
@@ -35,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Compute the feature tables, each scale unless it is there already."""
-    from voxloop.project import Project
-
-    with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
+    with open_project(options, output) as project:
         project.configure(features=given(options, "sigmas", "sigmas_2d", "families", "definition", "statistics"))
         lines, data = [], []
         for index, record in enumerate(project.images):

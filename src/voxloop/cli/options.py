@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from voxloop.errors import InputError
 
 if TYPE_CHECKING:
     from voxloop.blocks import Executor
+    from voxloop.cli.output import Output
+    from voxloop.project import Project
 
 
 def add_project(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +23,24 @@ def add_project(parser: argparse.ArgumentParser) -> None:
 def add_image_choice(parser: argparse.ArgumentParser) -> None:
     """Add the choice of one image of a project."""
     parser.add_argument("--image", type=int, default=0, metavar="N", help="which image of the project (default: 0)")
+
+
+def add_computing(parser: argparse.ArgumentParser) -> None:
+    """Add what a command that computes may use; `open_project` obeys it."""
+    parser.add_argument(
+        "--memory", metavar="SIZE", help="memory for blocks, such as 2GB (default: half of what is free)"
+    )
+
+
+@contextmanager
+def open_project(options: argparse.Namespace, output: Output) -> Iterator[Project]:
+    """Open the project that a command works on, to compute as `--threads` and `--memory` say."""
+    from voxloop.project import Project
+
+    with Project.open(
+        options.project, executor=executor(options), progress=output.progress, memory=options.memory
+    ) as project:
+        yield project
 
 
 def executor(options: argparse.Namespace) -> Executor:

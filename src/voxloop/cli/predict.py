@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from voxloop.cli.options import add_project, executor
+from voxloop.cli.options import add_computing, add_project, open_project
 from voxloop.cli.output import Output
 
 HELP = "predict a class for every supervoxel"
@@ -17,13 +17,12 @@ example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_project(parser)
+    add_computing(parser)
 
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Predict, and say how much of each image each class takes."""
-    from voxloop.project import Project
-
-    with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
+    with open_project(options, output) as project:
         lines, data = [], []
         for index, record in enumerate(project.images):
             shares = project.class_shares(index)

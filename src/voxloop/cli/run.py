@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from voxloop.cli.export import SOURCES
-from voxloop.cli.options import add_image_choice, add_project, executor, parse_assignments
+from voxloop.cli.options import add_computing, add_image_choice, add_project, open_project, parse_assignments
 from voxloop.cli.output import Output
 from voxloop.errors import InputError
 
@@ -26,6 +26,7 @@ example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_project(parser)
+    add_computing(parser)
     add_image_choice(parser)
     parser.add_argument(
         "--export", action="append", default=[], metavar="SOURCE=FILE", help=f"one of {', '.join(SOURCES)}; repeat"
@@ -35,13 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Compute what is missing or stale, then export."""
-    from voxloop.project import Project
-
     exports = parse_assignments("--export", options.export)
     if unknown := set(exports) - set(SOURCES):
         raise InputError(f"--export knows {', '.join(SOURCES)}, not {sorted(unknown)[0]!r}")
     seconds = {}
-    with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
+    with open_project(options, output) as project:
         stages: dict[Stage, Callable[[int], object]] = {
             "supervoxels": project.supervoxels,
             "features": project.features,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from voxloop.cli.options import add_image_choice, add_project, executor
+from voxloop.cli.options import add_computing, add_image_choice, add_project, open_project
 from voxloop.cli.output import Output
 
 HELP = "propose the slices where the next labels help most"
@@ -18,6 +18,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_project(parser)
+    add_computing(parser)
     add_image_choice(parser)
     parser.add_argument("--number", type=int, default=1, metavar="N", help="how many slices (default: 1)")
     parser.add_argument("--axis", choices=["z", "y", "x"], help="look along one axis only (default: all)")
@@ -25,10 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Print the suggestions, best first."""
-    from voxloop.project import Project
-
     axes = None if options.axis is None else ["zyx".index(options.axis)]
-    with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
+    with open_project(options, output) as project:
         suggestions = project.suggest_slices(number=options.number, axes=axes, image=options.image)
     lines, data = [], []
     for s in suggestions:

@@ -6,7 +6,7 @@ import argparse
 import time
 from dataclasses import asdict
 
-from voxloop.cli.options import add_project, executor, given
+from voxloop.cli.options import add_computing, add_project, given, open_project
 from voxloop.cli.output import Output
 
 HELP = "cut the project's images into supervoxels"
@@ -20,6 +20,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_project(parser)
+    add_computing(parser)
     parser.add_argument("--n-segments", type=int, metavar="N", help="how many supervoxels an image gets")
     parser.add_argument("--size", type=float, metavar="VOXELS", help="mean size of a supervoxel (default: 340)")
     parser.add_argument(
@@ -34,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Compute the supervoxels, unless they are there already."""
-    from voxloop.project import Project
-
-    with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
+    with open_project(options, output) as project:
         choice = given(options, "n_segments", "size", "compactness", "max_num_iter", "sigma", "min_size_factor")
         if "n_segments" in choice or "size" in choice:
             choice = {"n_segments": None, "size": None} | choice  # one replaces the other

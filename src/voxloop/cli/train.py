@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from voxloop.cli.options import add_project, executor, given
+from voxloop.cli.options import add_computing, add_project, given, open_project
 from voxloop.cli.output import Output
 
 HELP = "train the classifier on the labels"
@@ -19,6 +19,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_project(parser)
+    add_computing(parser)
     parser.add_argument("--n-trees", type=int, metavar="N", help="trees in the forest (default: 100)")
     parser.add_argument("--min-samples-leaf", type=int, metavar="N", help="labels a leaf holds at least (default: 1)")
     parser.add_argument("--seed", type=int, help="the same seed gives the same bits (default: 0)")
@@ -26,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Train, and say on what."""
-    from voxloop.project import Project
-
-    with Project.open(options.project, executor=executor(options), progress=output.progress) as project:
+    with open_project(options, output) as project:
         project.configure(classifier=given(options, "n_trees", "min_samples_leaf", "seed"))
         forest = project.train().first
         summary = project.label_summary()

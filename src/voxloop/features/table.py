@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Box, Executor, Progress, Shape3, map_blocks, partition
+from voxloop.blocks import Block, Box, Executor, Progress, Shape3, map_blocks, memory_budget, partition, within_memory
 from voxloop.errors import InputError
 from voxloop.features.filters import respond, scale_channels
 from voxloop.features.scales import Scale, scale_of
@@ -66,13 +66,14 @@ def compute_features(
     block_shape: Sequence[int] | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    memory: int | str | None = None,
 ) -> FeatureTable:
     """Return the features of supervoxels at all sigmas of `spec`: the columns of `compute_scale`, sigma by sigma.
 
     Parameters, errors and blocks are those of `compute_scale`.
     """
     spec = spec or FeatureSpec()
-    settings = {"block_shape": block_shape, "executor": executor, "progress": progress}
+    settings = {"block_shape": block_shape, "executor": executor, "progress": progress, "memory": memory}
     return FeatureTable.join(
         compute_scale(volume, labels, n, sigma, spec, **settings)  # type: ignore[arg-type]
         for sigma in spec.sigmas
@@ -90,6 +91,7 @@ def compute_scale(
     block_shape: Sequence[int] | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    memory: int | str | None = None,
 ) -> FeatureTable:
     """Return the features of supervoxels at one sigma.
 
@@ -110,6 +112,8 @@ def compute_scale(
         features within rounding, and the same shape the same bits on every executor.
     executor, progress
         Who runs the blocks, and who is told.
+    memory
+        What a process may take for its blocks, such as ``"2GB"``: it limits how many run at a time, not their shape.
 
     Returns
     -------
@@ -140,6 +144,8 @@ def compute_scale(
     blocks = partition(volume.shape, inner, scale.halo)
     channels = scale_channels(spec, sigma, planar=planar)
     moments = _Moments.zeros(n, volume.n_channels, len(channels))
+    item_bytes = _block_bytes(blocks[0].inner.shape, volume.shape, scale, volume.dtype.itemsize)
+    executor = within_memory(executor, memory=memory_budget(memory), item_bytes=item_bytes)
     pool = partial(_pool_block, volume, labels, n, scale, len(channels))
     for part in map_blocks(pool, blocks, executor=executor, progress=progress, stage=f"features sigma={sigma:g}"):
         moments.add(part)

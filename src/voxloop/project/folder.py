@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike as ArrayInput
 
-from voxloop.blocks import Executor, Progress, default_executor
+from voxloop.blocks import Executor, Progress, default_executor, memory_budget
 from voxloop.errors import InputError, MissingFileError, ProjectError, StorageError
 from voxloop.project import imports
 from voxloop.project.annotation_log import AnnotationLog
@@ -48,10 +48,12 @@ class ProjectFolder:
         *,
         executor: Executor | None,
         progress: Progress | None,
+        memory: int,
     ) -> None:
         self.folder = folder
         self.executor = executor or default_executor()
         self.progress = progress
+        self.memory = memory
         self._record = record
         self._log = log
         self._lock = lock
@@ -68,6 +70,7 @@ class ProjectFolder:
         classes: Sequence[str] = (),
         executor: Executor | None = None,
         progress: Progress | None = None,
+        memory: int | str | None = None,
         **image_options: Any,
     ) -> Self:
         """Make a project in a new folder and open it.
@@ -82,6 +85,8 @@ class ProjectFolder:
             Names of the first classes.
         executor, progress
             What runs the blocks (by default a thread a processor), and who is told how far the work is.
+        memory
+            What computing may take, such as ``"2GB"`` or bytes; see `voxloop.blocks.memory_budget`.
         **image_options
             Options of `add_image`, for each of them.
 
@@ -105,7 +110,7 @@ class ProjectFolder:
             # The log comes first: a project without one has lost its labels, and is not opened.
             AnnotationLog.open(folder / LOG, []).close()
             write_document(folder / DOCUMENT, ProjectRecord().to_document())
-            project = cls.open(folder, executor=executor, progress=progress)
+            project = cls.open(folder, executor=executor, progress=progress, memory=memory)
             try:
                 for name in classes:
                     project.add_class(name)
@@ -127,6 +132,7 @@ class ProjectFolder:
         read_only: bool = False,
         executor: Executor | None = None,
         progress: Progress | None = None,
+        memory: int | str | None = None,
     ) -> Self:
         """Open a project.
 
@@ -136,7 +142,7 @@ class ProjectFolder:
             The project folder.
         read_only
             Look only: needs no lock, and changes nothing on the disk.
-        executor, progress
+        executor, progress, memory
             As for `create`.
 
         Raises
@@ -151,6 +157,7 @@ class ProjectFolder:
             If it is damaged, or its labels are missing.
         """
         folder = Path(folder)
+        budget = memory_budget(memory)
         if not is_project(folder):
             raise MissingFileError(f"{folder} is no voxloop project: it has no {DOCUMENT}, or none that you may read")
         lock = None if read_only else ProjectLock(folder)
@@ -163,7 +170,7 @@ class ProjectFolder:
             if not (folder / LOG).exists():
                 raise ProjectError(f"{folder} has lost its labels: {LOG} is missing; put it back from a backup")
             log = AnnotationLog.open(folder / LOG, [image.shape for image in record.images], read_only=read_only)
-            return cls(folder, record, log, lock, executor=executor, progress=progress)
+            return cls(folder, record, log, lock, executor=executor, progress=progress, memory=budget)
         except BaseException:
             if lock is not None:
                 lock.release()

@@ -249,6 +249,7 @@ class Project(ProjectFolder):
                 save=not self.read_only,
                 executor=self.executor,
                 progress=self.progress,
+                memory=self.memory,
             )
         return self._stages[image]
 

@@ -78,6 +78,8 @@ class ImageStages:
         Whether new results are written to the cache.
     executor, progress
         What runs the blocks, and who is told.
+    memory
+        Bytes that a process may take for its blocks.
     """
 
     index: int
@@ -87,6 +89,7 @@ class ImageStages:
     save: bool
     executor: Executor
     progress: Progress | None
+    memory: int
     _kept: Kept = field(default_factory=Kept)
 
     def supervoxels(self, spec: SlicSpec) -> Supervoxels:
@@ -168,7 +171,7 @@ class ImageStages:
             return loaded
         table = compute_scale(
             self.image.volume, supervoxels.labels, supervoxels.n, sigma=sigma, spec=spec,
-            executor=self.executor, progress=self.progress,
+            executor=self.executor, progress=self.progress, memory=self.memory,
         )  # fmt: skip
         if self.save:
             self.cache.put(name, digest, {"values": table.values}, meta={"names": list(table.names)})
