@@ -31,6 +31,7 @@ FAMILIES: tuple[FeatureFamily, ...] = (
 )
 SIGMAS: tuple[float, ...] = (0.3, 0.7, 1.0, 1.6, 3.5, 5.0, 10.0)
 Statistic = Literal["mean", "std"]
+StrategyName = Literal["random", "typiclust", "feature", "geometric", "combined", "bald", "power", "clasp", "diverse"]
 UncertaintyKind = Literal["total_entropy", "selection_entropy", "conditional_entropy", "min_max", "min_margin"]
 
 
@@ -140,8 +141,18 @@ class ClassifierSpec(Spec):
 
 
 class QuerySpec(Spec):
-    """How the next place to label is chosen."""
+    """How the next place to label is chosen.
 
+    `strategy` is a name of `voxloop.active.STRATEGIES`; `tau` and `weight` are those of geometric and combined
+    uncertainty. `radius` is that of a plane's patch, in voxels of the finest axis. `budget` is how many supervoxels one
+    means to label: strategies that explore first calm down with it.
+    """
+
+    strategy: StrategyName = "feature"
     uncertainty: UncertaintyKind = "total_entropy"
+    tau: Annotated[int, Field(ge=0, le=20)] = 4
+    weight: NonNegativeFloat = 1.0
     top_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    radius: PositiveFloat = 12.0
+    budget: Annotated[int, Field(ge=1)] = 200
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from voxloop.active import SliceSuggestion
 from voxloop.errors import InputError
-from voxloop.project.guidance import ReviewQueue, SliceGuide, middle_voxel, supervoxel_mask
+from voxloop.project.guidance import ReviewQueue, Trail, middle_voxel, supervoxel_mask
 from voxloop.project.live import LiveImage
 from voxloop.supervoxels import from_labels
 from voxloop.supervoxels.extent import extent
@@ -20,28 +20,28 @@ def suggestion(index: int) -> SliceSuggestion:
 
 
 def test_next_skips_back_returns_and_next_again_repeats() -> None:
-    asked: list[list[tuple[int, int]]] = []
+    asked: list[list[int]] = []
 
-    def suggest(skipped: Iterable[tuple[int, int]]) -> list[SliceSuggestion]:
-        asked.append(list(skipped))
+    def suggest(earlier: Sequence[SliceSuggestion]) -> list[SliceSuggestion]:
+        asked.append([s.index for s in earlier])
         return [suggestion(10 * len(asked))] if len(asked) < 3 else []
 
-    guide = SliceGuide()
-    assert guide.current is None
-    assert not guide.can_go_back
-    assert [guide.next(suggest).index, guide.next(suggest).index] == [10, 20]
-    assert asked == [[], [(0, 10)]]
-    assert guide.back().index == 10
-    assert guide.next(suggest).index == 20
-    with pytest.raises(InputError, match="no further slice"):
-        guide.next(suggest)
-    assert guide.current is not None
-    assert guide.current.index == 20
+    trail: Trail[SliceSuggestion] = Trail()
+    assert trail.current is None
+    assert not trail.can_go_back
+    assert [trail.next(suggest).index, trail.next(suggest).index] == [10, 20]
+    assert asked == [[], [10]]
+    assert trail.back().index == 10
+    assert trail.next(suggest).index == 20
+    with pytest.raises(InputError, match="nothing further"):
+        trail.next(suggest)
+    assert trail.current is not None
+    assert trail.current.index == 20
 
 
 def test_there_is_nothing_before_the_first() -> None:
     with pytest.raises(InputError, match="no earlier"):
-        SliceGuide().back()
+        Trail[SliceSuggestion]().back()
 
 
 def test_a_queue_goes_through_its_supervoxels() -> None:

@@ -19,6 +19,7 @@ from voxloop.active.strategies import (
     ScoreStrategy,
     Strategy,
     make_strategy,
+    strategy_of,
 )
 from voxloop.active.uncertainty import top_uncertain, uncertainty
 
@@ -45,6 +46,7 @@ __all__ = [
     "neighbour_graph",
     "propagate",
     "resample_plane",
+    "strategy_of",
     "suggest_slices",
     "top_uncertain",
     "uncertainty",

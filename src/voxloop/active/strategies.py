@@ -28,11 +28,13 @@ from voxloop.active.typical import embed, typical_rows
 from voxloop.active.uncertainty import uncertainty
 from voxloop.classify import Forest, Prediction, SupervoxelLabels
 from voxloop.errors import InputError
-from voxloop.specs import UncertaintyKind
+from voxloop.specs import QuerySpec, UncertaintyKind
 from voxloop.volume import Spacing, relative_spacing
 
 # Stands for a score of 0 where a logarithm is taken: behind all others, and in random order among its like.
 _TINY = 1e-12
+# So many typical supervoxels make a slice or a plane worth looking at while nothing is known.
+_N_TYPICAL = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +164,21 @@ class Strategy(ABC):
         rows = strategy._choose(state, number, np.random.default_rng(rng))
         return (rows + 1).astype(np.uint32)
 
+    def worth(self, state: QueryState, *, rng: int | np.random.Generator = 0) -> NDArray[np.float32]:
+        """Return what a label of each supervoxel is worth (n,), 0 or more: what slices and planes add up.
+
+        As long as the classifier knows too little to be asked, the most typical supervoxels are worth 1, others 0.
+        """
+        strategy = TypiClust() if self.asks_classifier and state.is_cold else self
+        return strategy._worth(state, np.random.default_rng(rng))
+
     @abstractmethod
     def _choose(self, state: QueryState, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return `number` of the state's open rows, best first; there are as many."""
+
+    @abstractmethod
+    def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return the worth of each supervoxel (n,) where the classifier can be asked, if it is asked."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +190,9 @@ class Random(Strategy):
     def _choose(self, state: QueryState, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         return rng.choice(state.open_rows, number, replace=False)
 
+    def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:
+        return rng.random(state.n, np.float32)
+
 
 @dataclass(frozen=True)
 class TypiClust(Strategy):
@@ -185,6 +202,12 @@ class TypiClust(Strategy):
 
     def _choose(self, state: QueryState, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         return typical_rows(state.features, state.open_rows, state.labelled_rows, number=number, rng=rng)
+
+    def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:
+        worth = np.zeros(state.n, np.float32)
+        if state.open_rows.size:
+            worth[self._choose(state, min(_N_TYPICAL, state.open_rows.size), rng)] = 1
+        return worth
 
 
 class ScoreStrategy(Strategy):
@@ -196,6 +219,9 @@ class ScoreStrategy(Strategy):
 
     def _choose(self, state: QueryState, number: int, rng: np.random.Generator) -> NDArray[np.int64]:  # noqa: ARG002
         return _highest(self.score(state), state.open_rows, number)
+
+    def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
+        return self.score(state)
 
 
 @dataclass(frozen=True)
@@ -275,6 +301,9 @@ class PowerNoise(Strategy):
     def _choose(self, state: QueryState, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         return _highest(_power_noise(self.base.score(state), self.beta, rng), state.open_rows, number)
 
+    def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
+        return self.base.score(state)  # a sum over many needs no noise to keep from asking for the same
+
 
 @dataclass(frozen=True)
 class ClassStratified(Strategy):
@@ -309,6 +338,12 @@ class ClassStratified(Strategy):
             is_open[chosen[i]] = False
         return chosen
 
+    def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
+        P, classes = state.opinion.probabilities, state.opinion.classes
+        foreground = P[:, classes != self.background].sum(axis=1)
+        worth: NDArray[np.float32] = uncertainty(P) * (1 + 2 * foreground) / 3
+        return worth
+
 
 @dataclass(frozen=True)
 class Diverse(Strategy):
@@ -337,6 +372,9 @@ class Diverse(Strategy):
         scores = self.base.score(state)
         queue = diverse_queue(scores[rows], points[rows], number=number, radius=unit * self.radius)
         return rows[queue.astype(np.int64) - 1]
+
+    def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
+        return self.base.score(state)
 
 
 @dataclass(frozen=True, eq=False)
@@ -371,6 +409,10 @@ class ForegroundAwareRandom(Strategy):
             pool = pool[pool != chosen[i]]
         return chosen
 
+    def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:
+        weight = np.where(self.truth == self.background, 1 - self.foreground_share, self.foreground_share)
+        return (weight * rng.random(state.n)).astype(np.float32)
+
 
 STRATEGIES: Mapping[str, type[Strategy]] = {
     "random": Random,
@@ -383,6 +425,15 @@ STRATEGIES: Mapping[str, type[Strategy]] = {
     "clasp": ClassStratified,
     "diverse": Diverse,
 }
+
+
+def strategy_of(spec: QuerySpec) -> Strategy:
+    """Return the strategy that a spec describes."""
+    options: dict[str, Any] = {"kind": spec.uncertainty, "tau": spec.tau, "weight": spec.weight}
+    if spec.strategy in ("power", "diverse"):
+        options = {"base": FeatureUncertainty(spec.uncertainty)}
+    known = {option.name for option in fields(STRATEGIES[spec.strategy])}  # type: ignore[arg-type]  # all are dataclasses
+    return make_strategy(spec.strategy, **{name: value for name, value in options.items() if name in known})
 
 
 def make_strategy(name: str, **options: Any) -> Strategy:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.active import SliceSuggestion, suggest_slices
+from voxloop.active import SliceSuggestion
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.keys import HELP_LINE, KEYS
 from voxloop.app.labelling import Labelling
@@ -18,8 +18,9 @@ from voxloop.app.session import CLOSING_SECONDS, Dispatch, Session
 from voxloop.errors import VoxloopError
 from voxloop.project import PALETTE
 from voxloop.project.annotations import ERASER, ClassAdded, ClassRecolored, ClassRemoved, ClassRenamed
-from voxloop.project.guidance import ReviewQueue, SliceGuide, middle_voxel
+from voxloop.project.guidance import ReviewQueue, Trail, middle_voxel
 from voxloop.project.live import LiveImage, LiveLabels, LiveProblem, LiveRequest, LiveResponse, LiveResult, LiveUpdates
+from voxloop.project.suggestions import Suggester
 from voxloop.supervoxels import Supervoxels
 
 # What a review shows around a supervoxel, in voxels of the finest axis: enough to recognise what it belongs to.
@@ -188,7 +189,9 @@ class Controller(Session):
     def suggest(self) -> None:
         """Go to the slice where labels help most; once more goes to the next one."""
         if result := self._need_result():
-            self._go(lambda: self.guide.next(lambda skipped: self._suggestions(result, skipped)))
+            painted = self.need_project().annotations.labelled_slices(self.image)
+            suggester = Suggester.of_result(result, avoid=painted)
+            self._go(lambda: self.guide.next(lambda earlier: suggester.slices(skip=earlier)))
 
     def suggest_back(self) -> None:
         """Go back to the suggestion before."""
@@ -272,7 +275,7 @@ class Controller(Session):
         self.labels: LiveLabels | None = None
         self.result: LiveResult | None = None
         self.problem = ""
-        self.guide = SliceGuide()
+        self.guide: Trail[SliceSuggestion] = Trail()
         self.review: ReviewQueue | None = None
         self._view_before_review: Any = None
         self.updated_at: float | None = None
@@ -397,18 +400,6 @@ class Controller(Session):
         if self.result is None:
             self.notified.emit("warning", f"there is no prediction to go by yet: {self.live_line()}")
         return self.result
-
-    def _suggestions(self, result: LiveResult, skipped: Any) -> list[SliceSuggestion]:
-        table, project = self.tables[self.image], self.need_project()
-        return suggest_slices(
-            result.uncertainty,
-            table.extent,
-            table.supervoxels.centers,
-            spacing=table.spacing,
-            labelled=self.labels.images[self.image].ids,
-            avoid=[*project.annotations.labelled_slices(self.image), *skipped],
-            top_share=project.specs.query.top_share,
-        )
 
     def _go(self, find: Callable[[], SliceSuggestion]) -> None:
         try:

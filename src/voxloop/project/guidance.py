@@ -1,28 +1,29 @@
-"""Where to label next: suggested slices one after another, and a queue of supervoxels to confirm or correct."""
+"""Where to label next: suggested places one after another, and a queue of supervoxels to confirm or correct."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.active import SliceSuggestion
+from voxloop.active import PlaneSuggestion, SliceSuggestion
 from voxloop.active.diverse import diverse_queue
 from voxloop.errors import InputError
 from voxloop.project.live import LiveImage, LiveResult
 from voxloop.volume import relative_spacing
 
-Slice = tuple[int, int]
+Suggestion = TypeVar("Suggestion", SliceSuggestion, PlaneSuggestion)
 
 # Two supervoxels to review lie some 15 voxels of the finest axis apart, as for the strategy "diverse".
 _REVIEW_RADIUS = 15.0
 
 
 @dataclass
-class SliceGuide:
-    """The slices suggested so far, with a way back; one that was passed over is not suggested again.
+class Trail(Generic[Suggestion]):
+    """The slices or planes suggested so far, with a way back; one that was passed over is not suggested again.
 
     Attributes
     ----------
@@ -32,11 +33,11 @@ class SliceGuide:
         Which of them is looked at; -1 before the first.
     """
 
-    suggestions: list[SliceSuggestion] = field(default_factory=list)
+    suggestions: list[Suggestion] = field(default_factory=list)
     position: int = -1
 
     @property
-    def current(self) -> SliceSuggestion | None:
+    def current(self) -> Suggestion | None:
         """The suggestion that is looked at."""
         return self.suggestions[self.position] if self.position >= 0 else None
 
@@ -45,23 +46,23 @@ class SliceGuide:
         """Whether there is an earlier suggestion."""
         return self.position > 0
 
-    def next(self, suggest: Callable[[Iterable[Slice]], list[SliceSuggestion]]) -> SliceSuggestion:
-        """Return the suggestion after the current one; `suggest` is called with the slices to avoid if it is new.
+    def next(self, suggest: Callable[[Sequence[Suggestion]], list[Suggestion]]) -> Suggestion:
+        """Return the suggestion after the current one; `suggest` is called with those to skip if it is new.
 
         Raises
         ------
         InputError
-            If no slice is left.
+            If nothing is left.
         """
         if self.position == len(self.suggestions) - 1:
-            found = suggest([(s.axis, s.index) for s in self.suggestions])
+            found = suggest(self.suggestions)
             if not found:
-                raise InputError("no further slice is left to suggest: all were labelled or skipped")
+                raise InputError("there is nothing further to suggest: all was labelled or skipped")
             self.suggestions.append(found[0])
         self.position += 1
         return self.suggestions[self.position]
 
-    def back(self) -> SliceSuggestion:
+    def back(self) -> Suggestion:
         """Return to the suggestion before.
 
         Raises

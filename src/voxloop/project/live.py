@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from voxloop.active import top_uncertain, uncertainty
+from voxloop.active import neighbour_graph, top_uncertain, uncertainty
 from voxloop.blocks import Executor
 from voxloop.classify import Classifier, Forest, LabelledImage, Prediction, SupervoxelLabels, label_supervoxels
 from voxloop.errors import VoxloopError
@@ -72,6 +74,11 @@ class LiveImage:
     def n(self) -> int:
         """Number of supervoxels."""
         return self.supervoxels.n
+
+    @cached_property
+    def neighbours(self) -> sparse.csr_array:
+        """The walk between neighbouring supervoxels, see `neighbour_graph`; made when first asked for."""
+        return neighbour_graph(self.supervoxels.centers, spacing=self.spacing)
 
     def labelled(self, labels: SupervoxelLabels) -> LabelledImage:
         """Return what is learned from the image with these labels."""
@@ -168,6 +175,8 @@ class LiveResult:
         What was asked.
     labels
         The labelled supervoxels.
+    classifier
+        What was learned from them.
     whole
         Whether all supervoxels are here, or only those that are on screen.
     ids
@@ -184,6 +193,7 @@ class LiveResult:
 
     request: LiveRequest
     labels: LiveLabels
+    classifier: Classifier
     whole: bool
     ids: NDArray[np.uint32]
     prediction: Prediction
@@ -265,7 +275,7 @@ def _predictions(
         top = np.empty(0, np.uint32)
         if whole:
             top = top_uncertain(unsure, share=request.query.top_share, exclude=labels.images[request.shown].ids)
-        return LiveResult(request, labels, whole, ids, prediction, unsure, top, time.perf_counter() - start)
+        return LiveResult(request, labels, classifier, whole, ids, prediction, unsure, top, time.perf_counter() - start)
 
     reach = request.classifier.smoothing + classifier.reach
     around = within_hops(image.supervoxels.graph, request.visible, reach)

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike as ArrayInput
 from numpy.typing import NDArray
 
-from voxloop.active import SliceSuggestion, suggest_slices, top_uncertain, uncertainty
+from voxloop.active import PlaneSuggestion, SliceSuggestion, top_uncertain, uncertainty
 from voxloop.classify import Classifier, Forest, LabelledImage, Prediction, SupervoxelLabels, label_supervoxels
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable
 from voxloop.project import export, models
 from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.folder import ProjectFolder
+from voxloop.project.planes import label_plane
 from voxloop.project.record import Specs
 from voxloop.project.stages import (
     ImageStages,
@@ -29,6 +31,7 @@ from voxloop.project.stages import (
     scale_entry,
     supervoxels_digest,
 )
+from voxloop.project.suggestions import Suggester
 from voxloop.project.training import check_labels, fit_labels
 from voxloop.specs import SlicSpec, digest_of
 from voxloop.supervoxels import Supervoxels
@@ -177,22 +180,52 @@ class Project(ProjectFolder):
         scores, done = self.uncertainty(image), self.labels(image).ids
         return top_uncertain(scores, share=self.specs.query.top_share, exclude=done)
 
+    def suggest_supervoxels(self, *, number: int = 1, image: int = 0) -> NDArray[np.uint32]:
+        """Return the ids of the supervoxels of an image to label next, best first, by the strategy of ``specs.query``.
+
+        This and the other suggestions need no labels: before there is a classifier, they show what is typical.
+        """
+        return Suggester.of(self, image).supervoxels(number)
+
     def suggest_slices(
         self, *, number: int = 1, axes: Sequence[int] | None = None, image: int = 0
     ) -> list[SliceSuggestion]:
         """Return the slices of an image where the next labels help most, best first."""
-        supervoxels = self.supervoxels(image)
-        return suggest_slices(
-            self.uncertainty(image),
-            self.extent(image),
-            supervoxels.centers,
-            spacing=self._image_record(image).spacing,
-            labelled=self.labels(image).ids,
-            avoid=self.annotations.labelled_slices(image),
-            axes=axes,
-            number=number,
-            top_share=self.specs.query.top_share,
-        )
+        return Suggester.of(self, image).slices(number, axes=axes)
+
+    def suggest_planes(self, *, number: int = 1, image: int = 0) -> list[PlaneSuggestion]:
+        """Return the round patches of planes where the next labels help most, best first; see `label_plane`."""
+        return Suggester.of(self, image).planes(number)
+
+    def label_plane(
+        self,
+        plane: PlaneSuggestion,
+        classes: str | int | tuple[str | int, str | int],
+        *,
+        line: ArrayInput | None = None,
+        image: int = 0,
+    ) -> dict[int, int]:
+        """Label what a patch shows: all of it as one class, or each side of a straight line as another.
+
+        Every supervoxel that is seen in the patch and has no label yet takes a class whole, as `label_patch` says; the
+        voxels of it that the patch shows are labelled, in one step that `undo` takes back.
+
+        Parameters
+        ----------
+        plane
+            A suggestion of `suggest_planes`.
+        classes
+            A class by name or id, or with a line two of them: left and right of it, walking along it.
+        line
+            Two points (2, 2), each (down, right) from the centre of the patch, in voxels of the finest axis.
+        image
+            Which image.
+
+        Returns
+        -------
+        The class id that each supervoxel got.
+        """
+        return label_plane(self, plane, classes, line=line, image=image)
 
     def class_shares(self, image: int = 0) -> dict[str, float]:
         """Return the share of an image's voxels, inside the mask, that each class is predicted to take."""

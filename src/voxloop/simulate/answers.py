@@ -18,7 +18,6 @@ from voxloop.active import (
     ForegroundAwareRandom,
     PlaneSuggestion,
     QueryState,
-    ScoreStrategy,
     Strategy,
     best_planes,
     label_patch,
@@ -81,7 +80,7 @@ class SliceDialogue(Dialogue):
     """Takes the person to a slice: strokes in highlighted supervoxels, as many in the largest errors."""
 
     tables: ImageTables
-    strategy: ScoreStrategy
+    strategy: Strategy
     rng: np.random.Generator
     painted: list[tuple[int, int]] = field(default_factory=list)
 
@@ -92,7 +91,7 @@ class SliceDialogue(Dialogue):
         tables = self.tables
         if state.open_rows.size == 0:
             return None
-        scores = self.strategy.score(state)
+        scores = self.strategy.worth(state, rng=self.rng)
         done = _closed_ids(state)
         classes = np.concatenate([[0], state.opinion.segmentation])
         annotator = SimulatedAnnotator(tables.truth, rng=self.rng)
@@ -123,7 +122,7 @@ class PatchDialogue(Dialogue):
     """Shows round patches of planes; two clicks draw the line between two classes."""
 
     tables: ImageTables
-    strategy: ScoreStrategy
+    strategy: Strategy
     rng: np.random.Generator
     radius: float
 
@@ -135,7 +134,7 @@ class PatchDialogue(Dialogue):
             return None
         supervoxels = self.tables.supervoxels
         planes = best_planes(
-            self.strategy.score(state),
+            self.strategy.worth(state, rng=self.rng),
             supervoxels.centers,
             supervoxels.sizes,
             shape=self.tables.truth.shape,
@@ -160,7 +159,7 @@ def make_dialogue(name: str, tables: ImageTables, *, rng: np.random.Generator, r
     ----------
     name
         A name of `STRATEGIES` asks for supervoxels, as does ``far``, foreground-aware random. ``slices-`` or
-        ``planes-`` before a name whose strategy has scores asks for strokes on slices, or for patches of planes.
+        ``planes-`` before a name of `STRATEGIES` asks for strokes on slices, or for patches of planes.
     tables
         The image that is labelled.
     rng
@@ -181,7 +180,6 @@ def make_dialogue(name: str, tables: ImageTables, *, rng: np.random.Generator, r
     strategy = make_strategy(measure)
     if not shown:
         return SupervoxelDialogue(tables, strategy, rng)
-    assert isinstance(strategy, ScoreStrategy)
     if shown == "slices":
         return SliceDialogue(tables, strategy, rng)
     if min(tables.truth.shape) < 2:
@@ -191,8 +189,7 @@ def make_dialogue(name: str, tables: ImageTables, *, rng: np.random.Generator, r
 
 def dialogue_names() -> list[str]:
     """Return all names that `make_dialogue` knows."""
-    scored = [name for name, strategy in STRATEGIES.items() if issubclass(strategy, ScoreStrategy)]
-    return [*STRATEGIES, "far", *(f"{shown}-{name}" for shown in ("slices", "planes") for name in scored)]
+    return [*STRATEGIES, "far", *(f"{shown}-{name}" for shown in ("slices", "planes") for name in STRATEGIES)]
 
 
 def answer_supervoxels(tables: ImageTables, ids: NDArray[np.uint32]) -> Answer:
