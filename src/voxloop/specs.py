@@ -76,7 +76,8 @@ class SlicSpec(Spec):
     """How the volume is cut into supervoxels.
 
     Give `n_segments` or `size` (voxels per supervoxel), not both; with neither, `size` is 340, the setting of
-    Konyushkova et al. (2015) on isotropic electron microscopy.
+    Konyushkova et al. (2015) on isotropic electron microscopy. `channel_weights` multiply the contrast of each channel
+    (by default 1): 0 leaves a channel out of the supervoxels, though not out of the features.
     """
 
     n_segments: Annotated[int, Field(ge=1)] | None = None
@@ -85,11 +86,14 @@ class SlicSpec(Spec):
     max_num_iter: Annotated[int, Field(ge=1, le=1000)] = 10
     sigma: NonNegativeFloat = 1.0
     min_size_factor: Annotated[float, Field(ge=0, le=1)] = 0.25
+    channel_weights: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _one_measure(self) -> Self:
         if self.n_segments is not None and self.size is not None:
             raise ValueError("give n_segments or size, not both")
+        if self.channel_weights is not None and not any(self.channel_weights):
+            raise ValueError("channel_weights must have one above 0")
         return self
 
 

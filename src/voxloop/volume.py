@@ -123,6 +123,29 @@ class AxesView(ArrayView):
 
 
 @dataclass(frozen=True)
+class FrameView(ArrayView):
+    """One time point of an array: index `frame` of its dimension `axis`, which disappears."""
+
+    array: ArrayLike
+    axis: int
+    frame: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size along each axis that is left."""
+        return (*self.array.shape[: self.axis], *self.array.shape[self.axis + 1 :])
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        keys = self._checked_keys(key)
+        keys = (*keys, *(slice(None),) * (self.ndim - len(keys)))
+        asked = [_as_slice(k, n) for k, n in zip(keys, self.shape, strict=True)]
+        asked.insert(self.axis, slice(self.frame, self.frame + 1))
+        part = np.asarray(self.array[tuple(asked)]).squeeze(self.axis)
+        view: NDArray[Any] = part[tuple(slice(None) if isinstance(k, slice) else 0 for k in keys)]
+        return view
+
+
+@dataclass(frozen=True)
 class ChannelView(ArrayView):
     """Some channels of an array (z, y, x, c), in the order of `channels`; a single one gives (z, y, x)."""
 
@@ -331,12 +354,17 @@ class Volume:
         InputError
             If a channel does not exist, is named twice, or none is named.
         """
-        indices = tuple(self._channel_index(channel) for channel in channels)
-        if not indices or len(set(indices)) != len(indices):
-            raise InputError(f"channels must name at least one channel and none twice, not {list(channels)}")
+        indices = self.channel_indices(channels)
         names = tuple(self.channel_names[i] for i in indices) if self.channel_names else ()
         data = self.data if self.n_channels == 1 else ChannelView(self.data, indices)
         return replace(self, data=data, channel_names=names)
+
+    def channel_indices(self, channels: Sequence[int | str]) -> tuple[int, ...]:
+        """Return the indices of channels given by index or name; raises as `with_channels`."""
+        indices = tuple(self._channel_index(channel) for channel in channels)
+        if not indices or len(set(indices)) != len(indices):
+            raise InputError(f"channels must name at least one channel and none twice, not {list(channels)}")
+        return indices
 
     def _channel_index(self, channel: int | str) -> int:
         if isinstance(channel, str) and channel in self.channel_names:
@@ -397,13 +425,14 @@ def relative_spacing(spacing: Spacing) -> Spacing:
     return z, y, x
 
 
-def check_axes(axes: str | None, shape: tuple[int, ...]) -> str:
+def check_axes(axes: str | None, shape: tuple[int, ...], *, frame: int | None = None) -> str:
     """Return the axes of an array of `shape`, a lower-case letter a dimension; by default ``yx``, ``zyx`` or ``zyxc``.
 
     Raises
     ------
     InputError
-        If the axes do not fit the shape, are not y, x and some of t, z, c, s, or mean several time points.
+        If the axes do not fit the shape, are not y, x and some of t, z, c, s, or mean several time points of which no
+        `frame` is chosen; if there is no such frame.
     """
     if axes is None:
         if len(shape) not in _DEFAULT_AXES:
@@ -415,10 +444,14 @@ def check_axes(axes: str | None, shape: tuple[int, ...]) -> str:
     if len(set(axes)) != len(axes) or set(axes) - set("tzyxcs") or not {"y", "x"} <= set(axes):
         raise InputError(f"axes is {axes!r} for shape {shape}; expected y, x and some of t, z, c, s, each once")
     lengths = dict(zip(axes, shape, strict=True))
-    if lengths.get("t", 1) > 1:
+    if frame is None and lengths.get("t", 1) > 1:
         raise InputError(
             f"the image has {lengths['t']} time points (axes {axes!r}, shape {shape}): "
-            "cut one out, or name the axes if they are not time"
+            "choose time points (frame, or --frames), or name the axes if they are not time"
+        )
+    if frame is not None and not 0 <= frame < lengths.get("t", 0):
+        raise InputError(
+            f"frame is {frame} but the image has {lengths.get('t', 'no')} time points (axes {axes!r}, shape {shape})"
         )
     if lengths.get("s", 1) > 1 and lengths.get("c", 1) > 1:
         raise InputError(

@@ -279,3 +279,23 @@ def test_voxels_have_to_be_finite(value: float) -> None:
         slic(Volume(voxels), SlicSpec(size=30))
     with pytest.raises(InputError, match="inside the mask"):
         slic(Volume(voxels), SlicSpec(size=30), mask=np.ones(voxels.shape))
+
+
+def test_channel_weights_choose_what_cuts() -> None:
+    """An edge in one channel, noise in the other: each alone is the image of that channel."""
+    edge = np.zeros((8, 16, 16))
+    edge[:, :, 8:] = 100
+    both = np.stack([edge + noise(8, 16, 16), 100 * noise(8, 16, 16, seed=1)], axis=-1)
+    spec = SlicSpec(size=64, channel_weights=(1, 0))
+    alone = slic(Volume.from_array(both[..., 0]), SlicSpec(size=64)).labels
+    assert np.array_equal(slic(Volume.from_array(both), spec).labels, alone)
+    assert not np.array_equal(slic(Volume.from_array(both), SlicSpec(size=64)).labels, alone)
+    ones, threes = (
+        slic(Volume.from_array(both), SlicSpec(size=64, channel_weights=w)).labels for w in ((1, 1), (3, 3))
+    )
+    assert np.array_equal(ones, slic(Volume.from_array(both), SlicSpec(size=64)).labels)
+    assert not np.array_equal(ones, threes)  # three times the contrast is a third of the compactness
+    with pytest.raises(InputError, match=r"channel_weights has 2 weights but the image has 1 channel\(s\)"):
+        slic(Volume.from_array(edge), spec)
+    with pytest.raises(InputError, match="channel_weights must have one above 0"):
+        SlicSpec(channel_weights=(0, 0))

@@ -17,6 +17,8 @@ COMMANDS = (
     "demo",
     "info",
     "new",
+    "add",
+    "relink",
     "supervoxels",
     "features",
     "label",
@@ -62,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"voxloop {voxloop.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        module = import_module(f"voxloop.cli.{name}")
+        module = import_module(f"voxloop.cli.{name.replace('-', '_')}")
         command = commands.add_parser(
             name,
             help=module.HELP,

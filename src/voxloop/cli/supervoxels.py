@@ -31,12 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-size-factor", type=float, help="smaller pieces, as a share of the mean size, are merged (default: 0.25)"
     )
+    parser.add_argument(
+        "--channel-weights", type=float, nargs="+", metavar="W", help="contrast of each channel (default: 1 each)"
+    )
 
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Compute the supervoxels, unless they are there already."""
     with open_project(options, output) as project:
-        choice = given(options, "n_segments", "size", "compactness", "max_num_iter", "sigma", "min_size_factor")
+        choice = given(
+            options, "n_segments", "size", "compactness", "max_num_iter", "sigma", "min_size_factor", "channel_weights"
+        )
         if "n_segments" in choice or "size" in choice:
             choice = {"n_segments": None, "size": None} | choice  # one replaces the other
         project.configure(slic=choice)

@@ -4,8 +4,16 @@ Importing this costs nothing: the libraries below are imported with the first fi
 """
 
 from voxloop.io.inside import source_exists
-from voxloop.io.read import open_labels, open_volume
+from voxloop.io.read import count_frames, open_labels, open_volume
 from voxloop.io.write import create_volume, save_volume
 from voxloop.io.writers import VolumeWriter
 
-__all__ = ["VolumeWriter", "create_volume", "open_labels", "open_volume", "save_volume", "source_exists"]
+__all__ = [
+    "VolumeWriter",
+    "count_frames",
+    "create_volume",
+    "open_labels",
+    "open_volume",
+    "save_volume",
+    "source_exists",
+]

@@ -11,7 +11,7 @@ from voxloop.errors import InputError
 from voxloop.io.formats import format_of_file, name_without_suffix
 from voxloop.io.stored import StoredImage
 from voxloop.io.units import common_spacing, unit_name
-from voxloop.volume import Spacing, Volume, check_axes
+from voxloop.volume import FrameView, Spacing, Volume, check_axes
 
 
 def open_volume(
@@ -21,6 +21,7 @@ def open_volume(
     spacing: Spacing | None = None,
     unit: str | None = None,
     channels: Sequence[int | str] | None = None,
+    frame: int | None = None,
     name: str | None = None,
     dataset: str | None = None,
 ) -> Volume:
@@ -41,8 +42,10 @@ def open_volume(
         Unit of the spacing, such as ``"nm"`` or ``"nanometer"``; by default the file's.
     channels
         Indices or names of the channels to open, in this order; by default all.
+    frame
+        Which time point of a series, counted from 0; `count_frames` tells how many there are.
     name
-        What the volume is called; by default the file's name without its suffix.
+        What the volume is called; by default the file's name without its suffix, and the frame.
     dataset
         Which of several in a container, the same as a longer `path`: ``"volumes/raw"`` for ``cells.h5/volumes/raw``.
 
@@ -67,11 +70,25 @@ def open_volume(
         path = path / dataset.lstrip("/")
     stored = format_of_file(path).module.read(path)
     try:
-        volume = _described(stored, axes=axes, spacing=spacing, unit=unit)
-        volume = replace(volume, name=name or name_without_suffix(path), path=path)
+        volume = _described(stored, axes=axes, spacing=spacing, unit=unit, frame=frame)
+        own_name = name_without_suffix(path) if frame is None else f"{name_without_suffix(path)}-t{frame}"
+        volume = replace(volume, name=name or own_name, path=path)
         return volume if channels is None else volume.with_channels(channels)
     except InputError as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def count_frames(path: str | os.PathLike[str], *, axes: str | None = None) -> int:
+    """Return the number of time points in an image, 1 without a time axis; arguments and errors as `open_volume`."""
+    path = Path(path).expanduser()
+    stored = format_of_file(path).module.read(path)
+    try:
+        axes = check_axes(
+            axes or stored.axes, stored.array.shape, frame=0 if "t" in (axes or stored.axes or "") else None
+        )
+    except InputError as error:
+        raise type(error)(f"{path}: {error}") from None
+    return dict(zip(axes, stored.array.shape, strict=True)).get("t", 1)
 
 
 def open_labels(
@@ -80,6 +97,7 @@ def open_labels(
     axes: str | None = None,
     spacing: Spacing | None = None,
     unit: str | None = None,
+    frame: int | None = None,
     name: str | None = None,
     dataset: str | None = None,
 ) -> Volume:
@@ -90,7 +108,7 @@ def open_labels(
     InputError
         If the voxels are not integers or booleans, or there are several channels; else as `open_volume`.
     """
-    volume = open_volume(path, axes=axes, spacing=spacing, unit=unit, name=name, dataset=dataset)
+    volume = open_volume(path, axes=axes, spacing=spacing, unit=unit, frame=frame, name=name, dataset=dataset)
     if volume.dtype.kind not in "biu":
         raise InputError(f"{path} has dtype {volume.dtype}; expected labels: integers or booleans")
     if volume.n_channels > 1:
@@ -98,11 +116,13 @@ def open_labels(
     return volume
 
 
-def _described(stored: StoredImage, *, axes: str | None, spacing: Spacing | None, unit: str | None) -> Volume:
+def _described(
+    stored: StoredImage, *, axes: str | None, spacing: Spacing | None, unit: str | None, frame: int | None
+) -> Volume:
     """Return the volume with what the file says, or the caller where he knows better."""
     shape = stored.array.shape
     own_axes = stored.axes
-    axes = check_axes(axes or own_axes, shape)
+    axes = check_axes(axes or own_axes, shape, frame=frame)
     # Sizes belong to the dimensions of the array, also where the caller gives these other letters.
     renamed = dict(zip(own_axes or axes, axes, strict=True))
     sizes = {axis: size for axis, size in stored.sizes.items() if axis not in renamed}
@@ -113,11 +133,12 @@ def _described(stored: StoredImage, *, axes: str | None, spacing: Spacing | None
         # Sizes that are known along some axes only still tell in which unit the caller thinks.
         known_unit = next(iter(sizes.values()))[1]
     volume = Volume.from_array(
-        stored.array,
-        axes=axes,
+        stored.array if frame is None else FrameView(stored.array, axes.index("t"), frame),
+        axes=axes if frame is None else axes.replace("t", ""),
         spacing=stored_spacing if spacing is None else spacing,
         unit=known_unit if unit is None else unit_name(unit),
     )
+    volume = replace(volume, axes=axes)
     if len(stored.channel_names) == volume.n_channels:
         volume = replace(volume, channel_names=stored.channel_names)
     return volume

@@ -15,10 +15,21 @@ from numpy.typing import ArrayLike as ArrayInput
 
 from voxloop.blocks import Executor, Progress, default_executor, memory_budget
 from voxloop.errors import InputError, MissingFileError, ProjectError, StorageError
+from voxloop.io import count_frames, source_exists
 from voxloop.project import imports
 from voxloop.project.annotation_log import AnnotationLog
 from voxloop.project.annotations import ERASER, Annotations, ClassAdded, Cleared, Edit, Event, Group, Redo, Stroke, Undo
-from voxloop.project.images import Crop, ImageRecord, ProjectImage, open_image, record_image
+from voxloop.project.images import (
+    Channels,
+    Color,
+    Crop,
+    ImageRecord,
+    ProjectImage,
+    open_image,
+    record_image,
+    relinked,
+    relinked_mask,
+)
 from voxloop.project.record import ProjectRecord, Specs
 from voxloop.project.runs import Runs, runs_from_mask, runs_from_points
 from voxloop.project.storage import ProjectLock, read_document, reason_of, remove_leftovers, write_document
@@ -88,7 +99,7 @@ class ProjectFolder:
         memory
             What computing may take, such as ``"2GB"`` or bytes; see `voxloop.blocks.memory_budget`.
         **image_options
-            Options of `add_image`, for each of them.
+            Options of `add_images`, for each of them.
 
         Raises
         ------
@@ -115,7 +126,7 @@ class ProjectFolder:
                 for name in classes:
                     project.add_class(name)
                 for each in _as_list(image):
-                    project.add_image(each, **image_options)
+                    project.add_images(each, **image_options)
             except BaseException:
                 project.close()
                 raise
@@ -221,6 +232,9 @@ class ProjectFolder:
         unit: str | None = None,
         mask: str | os.PathLike[str] | ArrayLike | None = None,
         crop: Crop | None = None,
+        channels: Channels | None = None,
+        frame: int | None = None,
+        color: Color = "stored",
     ) -> int:
         """Add an image and return its index.
 
@@ -234,23 +248,113 @@ class ProjectFolder:
             File or array of the image's shape; voxels with 0 are left out of everything.
         crop
             Three slices (z, y, x): use a part of the image only.
+        channels
+            Indices or names of the channels to use; by default all.
+        frame
+            Which time point of a series, counted from 0: each is an image of its own.
+        color
+            ``"lab"`` to see red, green and blue as CIE L*a*b*, in which distances are as large as they look.
 
         Raises
         ------
         InputError
-            If the image or mask cannot be used.
+            If the image or mask cannot be used, or has other channels than the images before: one classifier learns
+            from all of them.
         """
         self._check_writable()
         if not isinstance(image, str | os.PathLike | Volume):
             raise InputError(f"image must be a file or a Volume (see Volume.from_array), not {type(image).__name__}")
         index = len(self.images)
         record, opened = record_image(
-            self.folder, image, index, axes=axes, spacing=spacing, unit=unit, mask=mask, crop=crop
+            self.folder,
+            image,
+            index,
+            axes=axes,
+            spacing=spacing,
+            unit=unit,
+            mask=mask,
+            crop=crop,
+            channels=channels,
+            frame=frame,
+            color=color,
+            like=self.images[0] if self.images else None,
         )
-        self._save(self._record.changed(images=(*self.images, record)))
-        self._log.annotations.add_image(record.shape)
+        self._add(record)
         self._opened[index] = opened
         return index
+
+    def add_images(self, image: ImageInput, *, frames: slice | None = None, **image_options: Any) -> list[int]:
+        """Add an image, or time points of a series as an image each, and return their indices.
+
+        Parameters
+        ----------
+        image
+            As for `add_image`.
+        frames
+            Which time points of a file; ``slice(None)`` for all. Without it the file must have one.
+        **image_options
+            Options of `add_image`, for each of them.
+        """
+        if frames is None:
+            return [self.add_image(image, **image_options)]
+        if isinstance(image, Volume):
+            raise InputError("frames go with a file; a Volume has one time point")
+        n_frames = count_frames(image, axes=image_options.get("axes"))
+        chosen = range(n_frames)[frames]
+        if not chosen:
+            raise InputError(f"frames are {frames.start}:{frames.stop} but {image} has {n_frames} time points")
+        return [self.add_image(image, frame=frame, **image_options) for frame in chosen]
+
+    def missing_files(self) -> list[str]:
+        """Return where the images and masks were that are missing now, absolute paths as they were remembered."""
+        files = [file for record in self.images for file in (record.file, record.mask) if file is not None]
+        return sorted({file.absolute for file in files if file.found(self.folder) is None})
+
+    def relink(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> list[Path]:
+        """Say that what was in the folder `old` is in `new` now, or that the file `old` is `new`.
+
+        Parameters
+        ----------
+        old
+            A folder above images or masks of the project as it remembers them (see `missing_files`), or one of them.
+        new
+            The folder, or the file, that has taken its place.
+
+        Returns
+        -------
+        list of Path
+            Where the files are now; those that `new` does not hold are left as they were.
+
+        Raises
+        ------
+        InputError
+            If no image or mask of the project was in `old`.
+        MissingFileError
+            If none of them is in `new`.
+        ProjectError
+            If a file there is another one, by its content; nothing is changed then.
+        """
+        self._check_writable()
+        old, new = os.fspath(old), Path(new).absolute()
+        records, known, found = [], [], []
+        for record in self.images:
+            moved = record.file.moved(old, new)
+            if moved is not None and source_exists(moved):
+                record = relinked(self.folder, record, moved)
+                found.append(moved)
+            moved_mask = None if record.mask is None else record.mask.moved(old, new)
+            if moved_mask is not None and source_exists(moved_mask):
+                record = relinked_mask(self.folder, record, moved_mask)
+                found.append(moved_mask)
+            known += [path for path in (moved, moved_mask) if path is not None]
+            records.append(record)
+        if not known:
+            raise InputError(f"no image or mask of {self.folder} was in {old}; the first was {self._first_file()}")
+        if not found:
+            raise MissingFileError(f"{known[0]} does not exist, nor another image or mask that was in {old}")
+        self._save(self._record.changed(images=tuple(records)))
+        self._opened.clear()
+        return found
 
     def configure(self, **choices: Any) -> None:
         """Choose the specs of stages; what they make stale is computed again when it is next asked for.
@@ -385,6 +489,13 @@ class ProjectFolder:
         return {name: int(totals[class_id]) for class_id, name in self.class_names.items()}
 
     # Behind the scenes
+
+    def _add(self, record: ImageRecord) -> None:
+        self._save(self._record.changed(images=(*self.images, record)))
+        self._log.annotations.add_image(record.shape)
+
+    def _first_file(self) -> str:
+        return self.images[0].file.absolute if self.images else "none: it has no images"
 
     def _save(self, record: ProjectRecord) -> None:
         self._check_writable()

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from voxloop.blocks import Box, Shape3
+from voxloop.color import as_lab
 from voxloop.errors import InputError, MissingFileError, ProjectError
 from voxloop.io import open_labels, open_volume, source_exists
 from voxloop.specs import PositiveFloat, Spec, digest_of
 from voxloop.volume import ArrayLike, Volume
 
 Crop = tuple[slice, slice, slice]
+Color = Literal["stored", "lab"]
+Channels = Sequence[int | str]
 Count = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 class FileRecord(Spec):
-    """A file of the project: `relative` to the project folder is tried first, then `absolute`."""
+    """A file of the project: `relative` to the project folder is tried first, then `absolute`.
+
+    Without a fingerprint nobody has read it yet: it was missing when the project was made from that of another program.
+    """
 
     relative: str
     absolute: str
@@ -31,15 +41,35 @@ class FileRecord(Spec):
 
     def find(self, folder: Path) -> Path:
         """Return where the file is now, or raise `MissingFileError`."""
-        candidates = [folder / self.relative, Path(self.absolute)]
-        for path in candidates:
-            if source_exists(path):
-                return path
-        raise MissingFileError(f"{self.absolute} is missing; it is not beside the project either ({candidates[0]})")
+        if path := self.found(folder):
+            return path
+        raise MissingFileError(
+            f"{self.absolute} is missing, also beside the project; if it was moved: voxloop relink {folder} OLD NEW"
+        )
+
+    def found(self, folder: Path) -> Path | None:
+        """Return where the file is now, None if it is missing."""
+        return next((p for p in (folder / self.relative, Path(self.absolute)) if source_exists(p)), None)
+
+    def moved(self, old: str, new: Path) -> Path | None:
+        """Return where the file is if what was in the folder (or was the file) `old` is now in `new`.
+
+        None if it was not in `old`. Paths of Windows are understood on other systems: projects travel.
+        """
+        flavour = PureWindowsPath if _WINDOWS.match(self.absolute) else PurePosixPath
+        try:
+            below = flavour(self.absolute).relative_to(flavour(old))
+        except ValueError:
+            return None
+        return new.joinpath(*below.parts)
 
 
 class ImageRecord(Spec):
-    """What the project remembers of an image."""
+    """What the project remembers of an image.
+
+    `channels` and `frame` say which channels (None for all) and which time point of its file it is; with `color` "lab"
+    its red, green and blue are seen as L*a*b*. `shape`, `n_channels` and `dtype` are those after that choice.
+    """
 
     name: str
     file: FileRecord
@@ -50,14 +80,18 @@ class ImageRecord(Spec):
     unit: str
     crop: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
     mask: FileRecord | None = None
+    channels: tuple[Index, ...] | None = None
+    frame: Index | None = None
+    color: Color = "stored"
 
     def describe(self) -> str:
         """Return shape, type and voxel size as a reader of microscopes writes them."""
         z, y, x = self.shape
         channels = f", {self.n_channels} channels" if self.n_channels > 1 else ""
         spacing = " x ".join(f"{s:g}" for s in self.spacing)
-        masked = ", masked" if self.mask else ""
-        return f"{z} x {y} x {x} {self.dtype}{channels}, voxel {spacing} {self.unit}{masked}"
+        more = [*(["in Lab"] if self.color == "lab" else []), *(["masked"] if self.mask else [])]
+        more += [] if self.file.fingerprint else ["file missing"]
+        return ", ".join([f"{z} x {y} x {x} {self.dtype}{channels}", f"voxel {spacing} {self.unit}", *more])
 
     @property
     def crop_slices(self) -> Crop | None:
@@ -72,7 +106,7 @@ class ImageRecord(Spec):
         """Digest of all that supervoxels and features depend on; the name and the unit are not among it."""
         finest = min(self.spacing)
         relative = [round(s / finest, 9) for s in self.spacing]
-        return digest_of(self.file.fingerprint, self.mask and self.mask.fingerprint, relative, self.shape)
+        return digest_of(self.file.fingerprint, self.mask and self.mask.fingerprint, relative, self.shape, self.color)
 
 
 @dataclass(frozen=True)
@@ -93,30 +127,75 @@ def record_image(
     unit: str | None,
     mask: str | os.PathLike[str] | ArrayLike | None,
     crop: Crop | None,
+    channels: Channels | None,
+    frame: int | None,
+    color: Color,
+    like: ImageRecord | None,
 ) -> tuple[ImageRecord, ProjectImage]:
-    """Open an image for the first time; one that no file holds as it is gets stored in the project folder."""
+    """Open an image for the first time; one that no file holds as it is gets stored in the project folder.
+
+    It must have the same channels as the image `like`: one classifier learns from both.
+    """
+    if color not in ("stored", "lab"):
+        raise InputError(f"color is {color!r}; expected 'stored' or 'lab'")
     if isinstance(image, Volume):
+        if frame is not None:
+            raise InputError("frame goes with a file; a Volume has one time point")
         volume = image.with_spacing(spacing or image.spacing, unit)
     else:
-        volume = open_volume(image, axes=axes, spacing=spacing, unit=unit)
+        volume = open_volume(image, axes=axes, spacing=spacing, unit=unit, frame=frame)
+    chosen = None if channels is None else volume.channel_indices(channels)
+    seen = volume if chosen is None else volume.with_channels(chosen)
+    shown = as_lab(seen) if color == "lab" else seen
+    if like is not None and (shown.n_channels, color) != (like.n_channels, like.color):
+        raise InputError(
+            f"{volume.name} has {_words(shown.n_channels, color)} but {like.name} has "
+            f"{_words(like.n_channels, like.color)}: the images of a project need the same channels"
+        )
     box = _crop_box(crop, volume.shape)
     mask_record, mask_data = _record_mask(folder, mask, index, volume.shape, box)
     if isinstance(image, Volume) and not _is_whole_file(image):
         volume = _stored(folder / "images" / f"{index}.npy", volume)
     assert volume.path is not None
-    used = volume.crop(box) if box else volume
+    used = seen.crop(box) if box else seen
+    shown = shown.crop(box) if box else shown
     record = ImageRecord(
         name=volume.name,
         file=_file_record(folder, volume.path, volume.axes, used.fingerprint()),
         shape=used.shape,
-        n_channels=used.n_channels,
+        n_channels=shown.n_channels,
         dtype=str(used.dtype),
         spacing=used.spacing,
         unit=used.unit,
         crop=tuple(zip(box.start, box.stop, strict=True)) if box else None,
         mask=mask_record,
+        channels=chosen,
+        frame=frame,
+        color=color,
     )
-    return record, ProjectImage(used, mask_data)
+    return record, ProjectImage(shown, mask_data)
+
+
+def _words(n_channels: int, color: Color) -> str:
+    return f"{n_channels} channel{'s' * (n_channels != 1)}{' in Lab' * (color == 'lab')}"
+
+
+def record_missing_image(
+    folder: Path, path: str, *, name: str, axes: str, shape: Shape3, n_channels: int, frame: int | None
+) -> ImageRecord:
+    """Return the record of an image whose file is not there, to be found by `relinked` later."""
+    where = _file_record(folder, Path(path), axes, "") if not _WINDOWS.match(path) else None
+    file = where or FileRecord(relative=path, absolute=path, axes=axes, fingerprint="")
+    return ImageRecord(
+        name=name,
+        file=file,
+        shape=shape,
+        n_channels=n_channels,
+        dtype="unknown",
+        spacing=(1.0, 1.0, 1.0),
+        unit="pixel",
+        frame=frame,
+    )
 
 
 def open_image(folder: Path, record: ImageRecord) -> ProjectImage:
@@ -130,22 +209,74 @@ def open_image(folder: Path, record: ImageRecord) -> ProjectImage:
         If its shape or content is not what it was.
     """
     path = record.file.find(folder)
-    volume = open_volume(path, axes=record.file.axes, spacing=record.spacing, unit=record.unit, name=record.name)
-    box = None
-    if record.crop is not None:
-        start, stop = zip(*record.crop, strict=True)
-        box = Box(start, stop)
-        if any(b > n for b, n in zip(stop, volume.shape, strict=True)):
-            raise ProjectError(f"{path} has shape {volume.shape}: it is not the image that the project was made with")
-        volume = volume.crop(box)
-    _check_same(path, volume, record.shape, record.file.fingerprint)
+    if not record.file.fingerprint:
+        raise ProjectError(
+            f"{path} was missing when the project was made; it is there now, so: voxloop relink {folder} {path} {path}"
+        )
+    used = _as_recorded(path, record)
+    _check_same(path, used, record.shape, record.file.fingerprint)
+    volume = as_lab(used) if record.color == "lab" else used
     if record.mask is None:
         return ProjectImage(volume, None)
     mask_path = record.mask.find(folder)
-    mask = open_labels(mask_path, axes=record.mask.axes)
-    mask = mask.crop(box) if box else mask
+    mask = _mask_as_recorded(mask_path, record)
     _check_same(mask_path, mask, record.shape, record.mask.fingerprint)
     return ProjectImage(volume, mask.data)
+
+
+def relinked(folder: Path, record: ImageRecord, path: Path) -> ImageRecord:
+    """Return the record of an image whose file is now at `path`; raises `ProjectError` if that is another image."""
+    if record.file.fingerprint:
+        used = _as_recorded(path, record)
+        _check_same(path, used, record.shape, record.file.fingerprint)
+        return record.changed(file=_file_record(folder, path, record.file.axes, record.file.fingerprint))
+    used = open_volume(path, axes=record.file.axes or None, frame=record.frame)
+    if used.shape != record.shape or used.n_channels != record.n_channels:
+        raise ProjectError(
+            f"{path} has shape {used.shape} and {used.n_channels} channel(s), "
+            f"but the image has {record.shape} and {record.n_channels}"
+        )
+    return record.changed(
+        file=_file_record(folder, path, used.axes, used.fingerprint()),
+        dtype=str(used.dtype),
+        spacing=used.spacing,
+        unit=used.unit,
+    )
+
+
+def relinked_mask(folder: Path, record: ImageRecord, path: Path) -> ImageRecord:
+    """Return the record of an image whose mask is now at `path`; raises `ProjectError` if that is another mask."""
+    assert record.mask is not None
+    _check_same(path, _mask_as_recorded(path, record), record.shape, record.mask.fingerprint)
+    return record.changed(mask=_file_record(folder, path, record.mask.axes, record.mask.fingerprint))
+
+
+def _as_recorded(path: Path, record: ImageRecord) -> Volume:
+    """Open the file at `path` as the image of `record`: its channels, time point and part, in the file's colours."""
+    volume = open_volume(
+        path,
+        axes=record.file.axes,
+        spacing=record.spacing,
+        unit=record.unit,
+        channels=record.channels,
+        frame=record.frame,
+        name=record.name,
+    )
+    return _cropped(path, volume, record)
+
+
+def _mask_as_recorded(path: Path, record: ImageRecord) -> Volume:
+    assert record.mask is not None
+    return _cropped(path, open_labels(path, axes=record.mask.axes), record)
+
+
+def _cropped(path: Path, volume: Volume, record: ImageRecord) -> Volume:
+    if record.crop is None:
+        return volume
+    start, stop = zip(*record.crop, strict=True)
+    if any(b > n for b, n in zip(stop, volume.shape, strict=True)):
+        raise ProjectError(f"{path} has shape {volume.shape}: it is not the image that the project was made with")
+    return volume.crop(Box(start, stop))
 
 
 def _check_same(path: Path, volume: Volume, shape: Shape3, fingerprint: str) -> None:
@@ -179,7 +310,10 @@ def _is_whole_file(volume: Volume) -> bool:
     """Whether the file that a volume came from holds just its voxels: a part or some channels of it do not count."""
     if volume.path is None:
         return False
-    whole = open_volume(volume.path, axes=volume.axes or None)
+    try:
+        whole = open_volume(volume.path, axes=volume.axes or None)
+    except InputError:  # of several time points it is one
+        return False
     return whole.shape == volume.shape and whole.fingerprint() == volume.fingerprint()
 
 

@@ -269,6 +269,11 @@ class Project(ProjectFolder):
         """Whether a stage's result is on the disk and nothing that it depends on has changed."""
         return self.state_of(stage, image) == "ready"
 
+    def relink(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> list[Path]:  # noqa: D102 - inherited
+        found = super().relink(old, new)
+        self._stages.clear()  # they hold the images as they were
+        return found
+
     # Behind the scenes
 
     def _stages_of(self, image: int) -> ImageStages:

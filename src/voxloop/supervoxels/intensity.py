@@ -6,7 +6,7 @@ Integers make the sums over a cluster exact: they are the same in any order, on 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
@@ -44,6 +44,15 @@ class Scaling:
         """Voxels along (z, y, x) that are needed around a block."""
         z, y, x = (t.size - 1 for t in self.taps)
         return z, y, x
+
+    def weighted(self, weights: Sequence[float] | None) -> Scaling:
+        """Return the scaling with a channel's contrast multiplied by its weight; 0 leaves the channel out."""
+        if weights is None:
+            return self
+        if len(weights) != self.std.size:
+            raise InputError(f"channel_weights has {len(weights)} weights but the image has {self.std.size} channel(s)")
+        factors = np.array(weights, np.float64)
+        return replace(self, std=np.divide(self.std, factors, out=np.zeros_like(self.std), where=factors > 0))
 
 
 def fit_scaling(volume: Volume, *, mask: ArrayLike | None, sigma: float) -> Scaling:

@@ -83,8 +83,9 @@ def slic(
     S along each axis, each cluster moves to the mean of its voxels, `max_num_iter` times or until no centre moves by
     more than S / 10. Pieces that are not connected are separated, small ones join the neighbour of the largest contact.
 
-    Intensities have unit variance between the 1st and the 99th percentile of a channel, smoothed by `sigma`; positions
-    are in relative spacing. So neither the unit of the spacing nor offset or scale of the intensities matter.
+    Intensities have unit variance between the 1st and the 99th percentile of a channel, times its weight, smoothed by
+    `sigma`; positions are in relative spacing. So neither the unit of the spacing nor offset or scale of the
+    intensities matter.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def slic(
     ------
     InputError
         If the mask or `out` do not fit the volume, nothing is inside the mask, more segments than voxels are asked
-        for, or a voxel is not finite.
+        for, a voxel is not finite, or there is not one weight a channel.
     Cancelled
         If `progress` raises it.
     """
@@ -119,7 +120,7 @@ def slic(
         check_shape("mask", mask, volume.shape, "volume")
     labels = check_out(out, volume.shape, block_shape, "volume")
     work = Work(executor, progress)
-    scaling = fit_scaling(volume, mask=mask, sigma=spec.sigma)
+    scaling = fit_scaling(volume, mask=mask, sigma=spec.sigma).weighted(spec.channel_weights)
     tiles = _scaled_tiles(volume, mask, scaling, labels, partition(volume.shape, block_shape, scaling.halo), work)
     n_inside = sum(int(t.inside.sum()) or t.block.inner.size for t in tiles)
     asked_for = _number_asked_for(spec, n_inside)
