@@ -88,9 +88,11 @@ class StopSignal:
 
     def after(self, before: ArrayLike, after: ArrayLike, *, sizes: ArrayLike | None = None) -> Self:
         """Return the signal after a round that turned the prediction `before` into `after`, as in `cohen_kappa`."""
-        kappa = cohen_kappa(before, after, sizes=sizes)
-        change = changed_share(before, after)
-        smoothed = change if self.expected_change is None else (self.expected_change + change) / 2
+        return self.after_change(cohen_kappa(before, after, sizes=sizes), changed_share(before, after))
+
+    def after_change(self, kappa: float, changed: float) -> Self:
+        """Return the signal after a round with this `kappa`, which gave a share `changed` another class."""
+        smoothed = changed if self.expected_change is None else (self.expected_change + changed) / 2
         stable = self.rounds_stable + 1 if kappa >= self.threshold else 0
         return replace(self, kappa=kappa, rounds_stable=stable, expected_change=smoothed)
 

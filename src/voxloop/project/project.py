@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike as ArrayInput
 from numpy.typing import NDArray
 
-from voxloop.active import PlaneSuggestion, SliceSuggestion, top_uncertain, uncertainty
+from voxloop.active import PlaneSuggestion, SliceSuggestion, StopSignal, top_uncertain, uncertainty
 from voxloop.classify import Classifier, Forest, LabelledImage, Prediction, SupervoxelLabels, label_supervoxels
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable
 from voxloop.project import export, models
 from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.folder import ProjectFolder
+from voxloop.project.history import History
 from voxloop.project.planes import label_plane
 from voxloop.project.record import Specs
 from voxloop.project.stages import (
@@ -36,6 +37,8 @@ from voxloop.project.training import check_labels, fit_labels
 from voxloop.specs import SlicSpec, digest_of
 from voxloop.supervoxels import Supervoxels
 from voxloop.supervoxels.extent import Extent
+
+HISTORY = "history.jsonl"
 
 Stage = Literal["supervoxels", "features", "prediction"]
 State = Literal["missing", "stale", "ready"]
@@ -109,6 +112,7 @@ class Project(ProjectFolder):
         self._cache = ArrayCache(self.folder / "cache", read_only=self.read_only)
         self._stages: dict[int, ImageStages] = {}
         self._kept = Kept()
+        self.history = History(self.folder / HISTORY, read_only=self.read_only)
 
     def labels(self, image: int = 0) -> SupervoxelLabels:
         """Return which supervoxels of an image are labelled, and as what."""
@@ -166,7 +170,10 @@ class Project(ProjectFolder):
                 executor=self.executor,
             )
             if not self.read_only:
-                self._cache.put(name, digest, {"probabilities": made.probabilities, "classes": made.classes})
+                cut = supervoxels_digest(self.images[image].content_digest, slic)
+                self._note_round(now, image, made, supervoxels, cut)
+                arrays = {"probabilities": made.probabilities, "classes": made.classes}
+                self._cache.put(name, digest, arrays, meta={"supervoxels": cut})
             return made
 
         return self._kept.get(name, digest, compute)
@@ -191,11 +198,15 @@ class Project(ProjectFolder):
         self, *, number: int = 1, axes: Sequence[int] | None = None, image: int = 0
     ) -> list[SliceSuggestion]:
         """Return the slices of an image where the next labels help most, best first."""
-        return Suggester.of(self, image).slices(number, axes=axes)
+        found = Suggester.of(self, image).slices(number, axes=axes)
+        self.history.add_suggestions(image, found)
+        return found
 
     def suggest_planes(self, *, number: int = 1, image: int = 0) -> list[PlaneSuggestion]:
         """Return the round patches of planes where the next labels help most, best first; see `label_plane`."""
-        return Suggester.of(self, image).planes(number)
+        found = Suggester.of(self, image).planes(number)
+        self.history.add_suggestions(image, found)
+        return found
 
     def label_plane(
         self,
@@ -226,6 +237,13 @@ class Project(ProjectFolder):
         The class id that each supervoxel got.
         """
         return label_plane(self, plane, classes, line=line, image=image)
+
+    def stop_signal(self, image: int = 0) -> StopSignal:
+        """Return whether more labels are likely to change an image's segmentation, from the rounds so far.
+
+        A round is a prediction after labels have changed.
+        """
+        return self.history.stop_signal(image)
 
     def class_shares(self, image: int = 0) -> dict[str, float]:
         """Return the share of an image's voxels, inside the mask, that each class is predicted to take."""
@@ -335,6 +353,27 @@ class Project(ProjectFolder):
         if not self.read_only:
             models.save_classifier(self._classifier_path, classifier, now.classifier_digest)
         return classifier
+
+    def _note_round(self, now: _Snapshot, image: int, made: Prediction, supervoxels: Supervoxels, cut: str) -> None:
+        """Remember a prediction after labels have changed, beside the one in the cache if it is of the same `cut`."""
+        name, n_strokes, rounds = f"prediction-{image}", len(self.annotations.strokes), self.history.rounds(image)
+        if rounds and rounds[-1].n_strokes == n_strokes:
+            return
+        digest = self._cache.digest_of(name)
+        entry = self._cache.get(name, digest) if digest else None
+        before = None
+        if digest and entry is not None and entry.meta.get("supervoxels") == cut:
+            known = np.asarray(entry.arrays["classes"])
+            earlier = read_entry(self._cache, name, digest, lambda e: _read_prediction(e, supervoxels.n, known))
+            before = earlier.segmentation if earlier else None
+        self.history.add_round(
+            image,
+            n_labelled=sum(labels.n for labels in now.labels),
+            n_strokes=n_strokes,
+            before=before,
+            after=made.segmentation,
+            sizes=supervoxels.sizes,
+        )
 
     def _learned_from(self, now: _Snapshot, image: int) -> LabelledImage:
         """Return what is learned from an image."""
