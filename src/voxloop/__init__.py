@@ -24,6 +24,7 @@ _HOMES = {
     "open_labels": "voxloop.io",
     "save_volume": "voxloop.io",
     "slic": "voxloop.supervoxels",
+    "preview_supervoxels": "voxloop.supervoxels",
     "compute_features": "voxloop.features",
     "fit_forest": "voxloop.classify",
     "label_supervoxels": "voxloop.classify",
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from voxloop.io import open_labels, open_volume, save_volume
     from voxloop.project import Project
     from voxloop.specs import ClassifierSpec, FeatureSpec, QuerySpec, SlicSpec
-    from voxloop.supervoxels import slic
+    from voxloop.supervoxels import preview_supervoxels, slic
     from voxloop.volume import Volume
 
 

@@ -13,7 +13,7 @@ from voxloop.kernels import slic as kernel
 from voxloop.specs import SlicSpec
 from voxloop.supervoxels import SlicReport, Supervoxels, slic
 from voxloop.supervoxels.grid import seed_grid
-from voxloop.supervoxels.intensity import LEVELS, fit_scaling
+from voxloop.supervoxels.intensity import LEVELS, Scaling, measure_intensities
 from voxloop.volume import Volume
 
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -132,17 +132,18 @@ def test_seed_grid(shape: tuple[int, int, int], n: int, spacing: tuple[float, fl
 def test_scaling_ignores_a_few_bright_voxels() -> None:
     voxels = noise(20, 20, 20) * 5 + 100
     voxels[0, 0, :5] = 1e6
-    scaling = fit_scaling(Volume(voxels), mask=None, sigma=1)
-    assert scaling.mean[0] == pytest.approx(100, abs=0.5)
-    assert scaling.std[0] == pytest.approx(5, rel=0.1)
+    intensities = measure_intensities(Volume(voxels))
+    assert intensities.mean[0] == pytest.approx(100, abs=0.5)
+    assert intensities.std[0] == pytest.approx(5, rel=0.1)
+    scaling = Scaling.of(intensities, SlicSpec(sigma=1), ISOTROPIC)
     assert scaling.halo == (4, 4, 4)
 
 
 def test_scaling_of_a_sparse_image_and_of_a_constant_one() -> None:
     voxels = np.zeros((30, 30, 30), np.uint8)
-    assert fit_scaling(Volume(voxels), mask=None, sigma=0).std[0] == 0
+    assert measure_intensities(Volume(voxels)).std[0] == 0
     voxels[4, 4, 4] = 200
-    assert fit_scaling(Volume(voxels), mask=None, sigma=0).std[0] == voxels.std()
+    assert measure_intensities(Volume(voxels)).std[0] == voxels.std()
     assert LEVELS * 32 < 2**15
 
 

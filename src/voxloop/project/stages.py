@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 # Raised when a stage gives other bits for the same specs, so that what an older version computed counts as stale.
-_SUPERVOXELS_VERSION = 1
+_SUPERVOXELS_VERSION = 2
 _FEATURES_VERSION = 1
 
 

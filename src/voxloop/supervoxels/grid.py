@@ -22,9 +22,9 @@ class SeedGrid:
     Attributes
     ----------
     shape
-        Voxels of the volume along (z, y, x).
+        Voxels along (z, y, x) of the volume.
     cells
-        Number of cells along (z, y, x).
+        Number of cells along (z, y, x) of the volume.
     step
         Distance S of two seeds in relative spacing, the same along each axis that has more than one and less than one
         a voxel.
@@ -47,6 +47,25 @@ class SeedGrid:
     def cells_of(self, box: Box) -> list[NDArray[np.int64]]:
         """Return the cells of the voxels of a box along (z, y, x)."""
         return [self.cell_of(a, box.start[a], box.stop[a]) for a in range(3)]
+
+    @property
+    def cell_size(self) -> float:
+        """Voxels of a cell, on average."""
+        return prod(self.shape) / prod(self.cells)
+
+    def cell_box(self, box: Box) -> Box:
+        """Return the box of cells that the voxels of a box lie in."""
+        start, stop = zip(*((int(c[0]), int(c[-1]) + 1) for c in self.cells_of(box)), strict=True)
+        return Box(start, stop)
+
+    def whole_cells(self, box: Box) -> Box:
+        """Return the smallest box of whole cells that holds a box."""
+        cells = self.cell_box(box)
+        start, stop = (
+            tuple(-(-c * n // k) for c, n, k in zip(corner, self.shape, self.cells, strict=True))
+            for corner in (cells.start, cells.stop)
+        )
+        return Box(start, stop)  # type: ignore[arg-type]  # three of each
 
 
 def seed_grid(shape: Shape3, n_cells: float, relative_spacing: Spacing) -> SeedGrid:

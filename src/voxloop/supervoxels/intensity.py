@@ -5,22 +5,45 @@ Integers make the sums over a cluster exact: they are the same in any order, on 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import dataclass
+from math import ceil, prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Shape3
+from voxloop.blocks import Block, Box, Shape3
 from voxloop.errors import InputError
 from voxloop.kernels import convolve
-from voxloop.volume import ArrayLike, Volume
+from voxloop.specs import SlicSpec
+from voxloop.supervoxels.arrays import inside_box
+from voxloop.volume import ArrayLike, Spacing, Volume
 
 LEVELS = 1000  # of the fixed point to a standard deviation; int16 then holds 32 standard deviations
 TRUNCATE = 3.5  # reach of the Gaussian in standard deviations
-SAMPLE_VOXELS = 1_000_000  # enough to know the 1st percentile to a thousandth of a standard deviation
+SAMPLE_VOXELS = 1_000_000  # at most, where the mask leaves enough of them
+SAMPLE_BOXES = 6  # along each axis
+SMALLEST_BOX = 16  # voxels along each axis; a box that small lies in one chunk of most files
 FEWEST_INSIDE = 10_000  # sampled voxels inside a mask that are enough to go by
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """What is to be known of a volume's intensities before any part of it can be cut into supervoxels.
+
+    Attributes
+    ----------
+    mean, std
+        float64 (c,), of the values between the 1st and the 99th percentile of each channel; a standard deviation of 0
+        stands for a constant channel.
+    share_inside
+        Share of the voxels that lie inside the mask.
+    """
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    share_inside: float
 
 
 @dataclass(frozen=True)
@@ -30,7 +53,7 @@ class Scaling:
     Attributes
     ----------
     mean, std
-        float64 (c,); a standard deviation of 0 stands for a constant channel.
+        As in `Intensities`.
     taps
         Half kernels along (z, y, x), float32, of 1 + 4 k entries as `kernels.convolve` wants them.
     """
@@ -39,57 +62,87 @@ class Scaling:
     std: NDArray[np.float64]
     taps: tuple[NDArray[np.float32], ...]
 
+    @classmethod
+    def of(cls, intensities: Intensities, spec: SlicSpec, relative_spacing: Spacing) -> Scaling:
+        """Return the scaling under a spec: a channel's contrast is multiplied by its weight; 0 leaves it out.
+
+        Raises
+        ------
+        InputError
+            If there are not as many weights as channels.
+        """
+        taps = tuple(_gaussian_taps(spec.sigma / spacing) for spacing in relative_spacing)
+        std = intensities.std
+        if spec.channel_weights is not None:
+            weights = np.array(spec.channel_weights, np.float64)
+            if weights.size != std.size:
+                raise InputError(f"channel_weights has {weights.size} weights but the image has {std.size} channel(s)")
+            std = np.divide(std, weights, out=np.zeros_like(std), where=weights > 0)
+        return cls(intensities.mean, std, taps)
+
     @property
     def halo(self) -> Shape3:
         """Voxels along (z, y, x) that are needed around a block."""
         z, y, x = (t.size - 1 for t in self.taps)
         return z, y, x
 
-    def weighted(self, weights: Sequence[float] | None) -> Scaling:
-        """Return the scaling with a channel's contrast multiplied by its weight; 0 leaves the channel out."""
-        if weights is None:
-            return self
-        if len(weights) != self.std.size:
-            raise InputError(f"channel_weights has {len(weights)} weights but the image has {self.std.size} channel(s)")
-        factors = np.array(weights, np.float64)
-        return replace(self, std=np.divide(self.std, factors, out=np.zeros_like(self.std), where=factors > 0))
 
-
-def fit_scaling(volume: Volume, *, mask: ArrayLike | None, sigma: float) -> Scaling:
-    """Return the scaling of a volume.
+def measure_intensities(volume: Volume, *, mask: ArrayLike | None = None) -> Intensities:
+    """Return mean and standard deviation of a volume's channels, and the share of it that a mask leaves.
 
     The mean and standard deviation are those of the values between the 1st and the 99th percentile, so that a few
     saturated voxels do not squeeze the rest; of a sparse image, where these are all the same, those of all values.
+    Of a volume above a million voxels 6 x 6 x 6 boxes are read, more if the mask leaves little of them: a volume that
+    is much larger than the memory is not read twice.
 
     Parameters
     ----------
     volume
         The image.
     mask
-        Array-like (z, y, x), or None: voxels outside do not count.
-    sigma
-        Standard deviation of the Gaussian in voxels of the finest axis.
+        Array-like (z, y, x): voxels where it is 0 do not count.
     """
-    step = ceil((volume.n_voxels / SAMPLE_VOXELS) ** (1 / 3))
+
+    def n_sampled(side: int) -> int:
+        return prod(min(n, SAMPLE_BOXES * side) for n in volume.shape)
+
+    side = SMALLEST_BOX
+    while n_sampled(side) < n_sampled(2 * side) <= SAMPLE_VOXELS:
+        side *= 2
     while True:
-        sample = _lattice_sample(volume, mask, step)
-        enough = len(sample) >= FEWEST_INSIDE and bool((np.ptp(sample, axis=0) > 0).all())
-        if step == 1 or enough:
+        sample, share_inside = _sample(volume, mask, side)
+        is_enough = len(sample) >= FEWEST_INSIDE and bool((np.ptp(sample, axis=0) > 0).all())
+        if n_sampled(side) == volume.n_voxels or is_enough:
             break
-        step = (step + 1) // 2
+        side *= 2
     mean, std = np.array([_robust_mean_std(channel) for channel in sample.T]).T
-    taps = tuple(_gaussian_taps(sigma / spacing) for spacing in volume.relative_spacing)
-    return Scaling(mean, std, taps)
+    return Intensities(mean, std, share_inside)
 
 
-def _lattice_sample(volume: Volume, mask: ArrayLike | None, step: int) -> NDArray[np.float64]:
-    """Return the finite values (k, c) inside the mask on every `step`-th voxel along each axis."""
-    lattice = (slice(None, None, step),) * 3
-    values = np.asarray(volume.data[lattice], np.float64).reshape(-1, volume.n_channels)
-    keep = np.isfinite(values).all(axis=1)
-    if mask is not None:
-        keep &= np.asarray(mask[lattice]).reshape(-1) != 0
-    return values[keep]
+def _sample(volume: Volume, mask: ArrayLike | None, side: int) -> tuple[NDArray[np.float64], float]:
+    """Return the finite values (k, c) inside the mask of evenly spread boxes, and the share of their voxels inside."""
+    values, n_inside, n_read = [], 0, 0
+    for box in _spread_boxes(volume.shape, side):
+        voxels = volume.read(box).reshape(volume.n_channels, -1).T
+        n_read += len(voxels)
+        if mask is not None:
+            voxels = voxels[inside_box(mask, box).reshape(-1)]
+        n_inside += len(voxels)
+        values.append(voxels[np.isfinite(voxels).all(axis=1)])
+    return np.concatenate(values).astype(np.float64), n_inside / n_read
+
+
+def _spread_boxes(shape: Shape3, side: int) -> list[Box]:
+    """Return boxes of `side` voxels, at most `SAMPLE_BOXES` along an axis, spread from end to end."""
+    along = []
+    for n in shape:
+        if n <= SAMPLE_BOXES * side:
+            starts = list(range(0, n, side))
+        else:
+            starts = [i * (n - side) // (SAMPLE_BOXES - 1) for i in range(SAMPLE_BOXES)]
+            starts = [a - a % SMALLEST_BOX for a in starts]
+        along.append([(a, min(a + side, n)) for a in starts])
+    return [Box((z[0], y[0], x[0]), (z[1], y[1], x[1])) for z, y, x in itertools.product(*along)]
 
 
 def _robust_mean_std(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -122,7 +175,7 @@ def scale_block(volume: Volume, block: Block, scaling: Scaling, inside: NDArray[
     block
         A block with the halo of `scaling`.
     scaling
-        From `fit_scaling`.
+        From the intensities of the whole volume.
     inside
         bool (z, y, x), the mask on the outer box, or of size 0 if there is none. Outside, what is not
         finite counts as the mean.

@@ -18,11 +18,11 @@ from voxloop.errors import InputError
 from voxloop.kernels import slic as kernel
 from voxloop.specs import SlicSpec
 from voxloop.supervoxels.arrays import Work, check_out, check_shape, inside_box
-from voxloop.supervoxels.connectivity import BlockFragments, absorb_small, cut_block, gather, number_blocks
+from voxloop.supervoxels.connectivity import BlockFragments, Pieces, absorb_small, cut_block, gather, number_blocks
 from voxloop.supervoxels.grid import SeedGrid, means, seed_grid, seeds
-from voxloop.supervoxels.intensity import LEVELS, Scaling, fit_scaling, scale_block
+from voxloop.supervoxels.intensity import LEVELS, Scaling, measure_intensities, scale_block
 from voxloop.supervoxels.model import SlicReport, Supervoxels
-from voxloop.volume import ArrayLike, Volume
+from voxloop.volume import ArrayLike, Spacing, Volume
 
 BLOCK_SHAPE: Shape3 = (64, 128, 128)
 DEFAULT_SIZE = 340  # voxels: the setting of Konyushkova et al. (2015) on isotropic electron microscopy
@@ -120,32 +120,25 @@ def slic(
         check_shape("mask", mask, volume.shape, "volume")
     labels = check_out(out, volume.shape, block_shape, "volume")
     work = Work(executor, progress)
-    scaling = fit_scaling(volume, mask=mask, sigma=spec.sigma).weighted(spec.channel_weights)
-    tiles = _scaled_tiles(volume, mask, scaling, labels, partition(volume.shape, block_shape, scaling.halo), work)
+    spacing = volume.relative_spacing
+    scaling = Scaling.of(measure_intensities(volume, mask=mask), spec, spacing)
+    tiles = scaled_tiles(volume, mask, scaling, labels, partition(volume.shape, block_shape, scaling.halo), work)
     n_inside = sum(int(t.inside.sum()) or t.block.inner.size for t in tiles)
-    asked_for = _number_asked_for(spec, n_inside)
-    grid = seed_grid(volume.shape, asked_for * volume.n_voxels / n_inside, volume.relative_spacing)
-
-    weights = (spec.compactness * LEVELS * grid.steps_per_voxel) ** 2
-    assigner = Assigner(tiles, volume.shape, block_shape, grid.reach, weights, work)
-    clusters = _seed_clusters(tiles, grid, work)
-    min_size = spec.min_size_factor * n_inside / len(clusters.centers)
-    iterations, converged = 1, False  # the last one assigns and cuts at once
-    while iterations < spec.max_num_iter and not converged:
-        moved = clusters.moved(assigner.add_up(clusters, stage=f"iteration {iterations}"))
-        steps = np.abs(moved.centers - clusters.centers) * grid.steps_per_voxel
-        converged = bool((np.linalg.norm(steps, axis=1) <= STANDSTILL).all())
-        clusters, iterations = moved, iterations + 1
-    parts = assigner.cut(clusters, labels, stage="cutting")
-
-    pieces, numbers = gather(parts, join_by="contact")
-    pieces, group = absorb_small(pieces, min_size=min_size, relative_spacing=volume.relative_spacing)
-    number_blocks(labels, parts, [group[n] for n in numbers], work=work)
+    asked_for = number_asked_for(spec, n_inside)
+    grid = seed_grid(volume.shape, asked_for * volume.n_voxels / n_inside, spacing)
+    assigner = Assigner(tiles, volume.shape, block_shape, grid, spec.compactness, work)
+    start = seed_clusters(tiles, grid, volume.box, work)
+    clusters, iterations, converged = assigner.settle(start, spec.max_num_iter)
+    min_size = spec.min_size_factor * n_inside / len(start.centers)
+    pieces = assigner.cut(clusters, labels, min_size=min_size, relative_spacing=spacing)
     report = SlicReport(asked_for, len(pieces.sums), iterations, converged)
-    return pieces.supervoxels(labels, volume.relative_spacing, report)
+    return pieces.supervoxels(labels, spacing, report)
 
 
-def _number_asked_for(spec: SlicSpec, n_inside: int) -> int:
+def number_asked_for(spec: SlicSpec, n_inside: int) -> int:
+    """Return how many supervoxels `n_inside` voxels are to be cut into, or raise `InputError`."""
+    if n_inside == 0:
+        raise InputError("mask has no voxel inside: it is 0 everywhere")
     if spec.n_segments is None:
         return max(1, round(n_inside / (spec.size or DEFAULT_SIZE)))
     if spec.n_segments > n_inside:
@@ -153,7 +146,7 @@ def _number_asked_for(spec: SlicSpec, n_inside: int) -> int:
     return spec.n_segments
 
 
-def _scaled_tiles(
+def scaled_tiles(
     volume: Volume, mask: ArrayLike | None, scaling: Scaling, labels: Any, blocks: Sequence[Block], work: Work
 ) -> list[Tile]:
     """Return the scaled image of each block that has voxels inside the mask; label the others 0."""
@@ -166,27 +159,34 @@ def _scaled_tiles(
             return None
         return Tile(block, scale_block(volume, block, scaling, inside), inner)
 
-    tiles = [tile for tile in work.map("scaling", scale, blocks) if tile is not None]
-    if not tiles:
-        raise InputError("mask has no voxel inside: it is 0 everywhere")
-    return tiles
+    return [tile for tile in work.map("scaling", scale, blocks) if tile is not None]
 
 
-def _seed_clusters(tiles: Sequence[Tile], grid: SeedGrid, work: Work) -> Clusters:
-    """Return one cluster for each cell of the grid that lies inside the mask."""
+def seed_clusters(tiles: Sequence[Tile], grid: SeedGrid, region: Box, work: Work) -> Clusters:
+    """Return one cluster for each cell of the grid that lies inside the mask.
+
+    The tiles' coordinates count from the start of `region`, the grid's from the start of the volume.
+    """
+    cells_of_region = grid.cell_box(region)
 
     def add_up(tile: Tile) -> tuple[Box, NDArray[np.int64]]:
-        cells = grid.cells_of(tile.block.inner)
-        box = Box(*zip(*((int(c[0]), int(c[-1]) + 1) for c in cells), strict=True))
+        own = _moved(tile.block.inner, region.start)
+        cells, box = grid.cells_of(own), grid.cell_box(own)
         sums = np.zeros((*box.shape, 4 + len(tile.image)), np.int64)
         z, y, x = (c - c[0] for c in cells)
         kernel.add_up_cells(tile.image, tile.inside, tile.start, z, y, x, sums)
         return box, sums
 
-    total = np.zeros((*grid.cells, 4 + len(tiles[0].image)), np.int64)
+    total = np.zeros((*cells_of_region.shape, 4 + len(tiles[0].image)), np.int64)
     for box, sums in work.map("seeding", add_up, tiles):
-        total[box.slices] += sums
+        total[box.slices_in(cells_of_region)] += sums
     return Clusters.from_sums(seeds(total))
+
+
+def _moved(box: Box, by: Shape3) -> Box:
+    """Return a box moved along (z, y, x)."""
+    start, stop = (tuple(i + b for i, b in zip(corner, by, strict=True)) for corner in (box.start, box.stop))
+    return Box(start, stop)  # type: ignore[arg-type]  # three of each
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,10 @@ class Assigner:
         The blocks that have voxels inside the mask.
     shape, block_shape
         Voxels of the volume and of a block.
-    reach, weights
-        As in `kernels.slic.assign`.
+    grid
+        What the seeds' distance is.
+    compactness
+        Weight of a distance of one step against one standard deviation of intensity.
     work
         What runs the tiles.
     """
@@ -208,9 +210,19 @@ class Assigner:
     tiles: Sequence[Tile]
     shape: Shape3
     block_shape: Shape3
-    reach: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    grid: SeedGrid
+    compactness: float
     work: Work
+
+    def settle(self, clusters: Clusters, max_num_iter: int) -> tuple[Clusters, int, bool]:
+        """Return the clusters that `cut` finishes, how many iterations that makes, and whether they stand still."""
+        iterations, converged = 1, False  # the last one assigns and cuts at once
+        while iterations < max_num_iter and not converged:
+            moved = clusters.moved(self.add_up(clusters, stage=f"iteration {iterations}"))
+            steps = np.abs(moved.centers - clusters.centers) * self.grid.steps_per_voxel
+            converged = bool((np.linalg.norm(steps, axis=1) <= STANDSTILL).all())
+            clusters, iterations = moved, iterations + 1
+        return clusters, iterations, converged
 
     def add_up(self, clusters: Clusters, *, stage: str) -> NDArray[np.int64]:
         """Return the sums (n, 4 + c) of the voxels that are nearest to each cluster."""
@@ -225,8 +237,8 @@ class Assigner:
             total[ids] += sums
         return total
 
-    def cut(self, clusters: Clusters, labels: Any, *, stage: str) -> list[BlockFragments]:
-        """Write each tile's fragments, numbered from 1 in each, to `labels`; return their tables."""
+    def cut(self, clusters: Clusters, labels: Any, *, min_size: float, relative_spacing: Spacing) -> Pieces:
+        """Write the supervoxels that the clusters make to `labels`; return their table."""
         ids_of = self._clusters_in_reach(clusters)
 
         def cut(tile: Tile) -> BlockFragments:
@@ -237,12 +249,16 @@ class Assigner:
             box = tile.block.inner
             return cut_block(local, tile.image, box, self.shape, labels, outside=kernel.OUTSIDE, values=values)
 
-        return list(self.work.map(stage, cut, self.tiles))
+        parts = list(self.work.map("cutting", cut, self.tiles))
+        pieces, numbers = gather(parts, join_by="contact")
+        pieces, group = absorb_small(pieces, min_size=min_size, relative_spacing=relative_spacing)
+        number_blocks(labels, parts, [group[n] for n in numbers], work=self.work)
+        return pieces
 
     def _clusters_in_reach(self, clusters: Clusters) -> Callable[[Tile], NDArray[np.int64]]:
         block_shape = np.array(self.block_shape)
         blocks = -(-np.array(self.shape) // block_shape)
-        offsets, ids = kernel.clusters_in_reach(clusters.centers, self.reach, block_shape, blocks)
+        offsets, ids = kernel.clusters_in_reach(clusters.centers, self.grid.reach, block_shape, blocks)
         return lambda tile: ids[offsets[tile.block.index] : offsets[tile.block.index + 1]]
 
     def _assign(
@@ -250,5 +266,6 @@ class Assigner:
     ) -> NDArray[np.int64]:
         sums = np.zeros((len(ids) + 2, 4 + len(tile.image)), np.int64)
         centers, colours = clusters.centers[ids], clusters.colours[ids]
-        kernel.assign(tile.image, tile.inside, tile.start, centers, colours, self.reach, self.weights, labels, sums)
+        weights = (self.compactness * LEVELS * self.grid.steps_per_voxel) ** 2
+        kernel.assign(tile.image, tile.inside, tile.start, centers, colours, self.grid.reach, weights, labels, sums)
         return sums[2:]
