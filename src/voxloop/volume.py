@@ -18,6 +18,7 @@ from voxloop.blocks import Box, Shape3, partition
 from voxloop.errors import InputError
 
 Spacing = tuple[float, float, float]
+Affine = tuple[tuple[float, float, float, float], ...]
 
 _DEFAULT_AXES = {2: "yx", 3: "zyx", 4: "zyxc"}
 _HASHED_WHOLE = 256_000_000  # bytes; a quarter of a second to half a second
@@ -223,6 +224,9 @@ class Volume:
         What the volume is called on screen and in file names.
     channel_names
         One per channel, or empty.
+    affine
+        Where the voxels lie in a patient or scanner, as in NIfTI: 3 rows of 4 numbers that take the index (x, y, z, 1)
+        of a voxel to its centre (to the right, to the front, to the head) in `unit`. None if it is not known.
     path
         The file it came from, if any, with `axes` as it was read.
     """
@@ -232,6 +236,7 @@ class Volume:
     unit: str = "pixel"
     name: str = "volume"
     channel_names: tuple[str, ...] = ()
+    affine: Affine | None = None
     path: Path | None = field(default=None, compare=False)
     axes: str = ""
 
@@ -344,7 +349,7 @@ class Volume:
         """
         if box.size == 0 or box.grow((0, 0, 0), self.box) != box:
             raise InputError(f"box reaches from {box.start} to {box.stop} but the volume has shape {self.shape}")
-        return replace(self, data=CropView(self.data, box))
+        return replace(self, data=CropView(self.data, box), affine=_shifted_affine(self.affine, box.start))
 
     def with_channels(self, channels: Sequence[int | str]) -> Self:
         """Return the volume with some of its channels, given by index or name, in the order given.
@@ -403,8 +408,26 @@ class Volume:
         return [Box(c, tuple(min(a + 16, n) for a, n in zip(c, self.shape, strict=True))) for c in corners]  # type: ignore[arg-type]  # three of each
 
     def with_spacing(self, spacing: Spacing, unit: str | None = None) -> Self:
-        """Return the same voxels with another physical size."""
-        return replace(self, spacing=spacing, unit=unit or self.unit)
+        """Return the same voxels with another physical size; in another unit their place in space is not known."""
+        unit = unit or self.unit
+        affine = None if unit != self.unit else _scaled_affine(self.affine, self.spacing, check_spacing(spacing))
+        return replace(self, spacing=spacing, unit=unit, affine=affine)
+
+
+def _shifted_affine(affine: Affine | None, start: Shape3) -> Affine | None:
+    """Return the affine of a part that begins at voxel `start` (z, y, x)."""
+    if affine is None:
+        return None
+    z, y, x = start
+    return tuple((a, b, c, a * x + b * y + c * z + d) for a, b, c, d in affine)
+
+
+def _scaled_affine(affine: Affine | None, spacing: Spacing, new: Spacing) -> Affine | None:
+    """Return the affine of voxels of another size (z, y, x): the same directions and first voxel."""
+    if affine is None:
+        return None
+    z, y, x = (n / s for n, s in zip(new, spacing, strict=True))
+    return tuple((a * x, b * y, c * z, d) for a, b, c, d in affine)
 
 
 def check_spacing(spacing: Sequence[float]) -> Spacing:

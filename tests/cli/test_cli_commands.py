@@ -110,7 +110,10 @@ def test_every_command_prints_one_json_object(voxloop, points: Path) -> None:
     suggestions = voxloop("suggest p.voxloop --number 3 --axis z --json").json["suggestions"]
     assert {s["axis"] for s in suggestions} == {"z"}
     assert all(s["center"][0] == s["index"] for s in suggestions)
-    assert voxloop("export p.voxloop supervoxels s.npy --json").json == {"source": "supervoxels", "path": "s.npy"}
+    assert voxloop("export p.voxloop supervoxels s.npy --json").json == {
+        "source": "supervoxels",
+        "files": ["s.npy", "s.npy.json"],
+    }
     done = voxloop("run p.voxloop --export labels=l.npy --overwrite --threads 2 --json").json
     assert done["exports"] == {"labels": "l.npy"}
     assert voxloop("warmup --threads 1 --json").json["seconds"] >= 0

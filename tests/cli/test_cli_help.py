@@ -11,7 +11,7 @@ import pytest
 
 from voxloop.cli.export import SOURCES
 from voxloop.cli.main import COMMANDS, build_parser, main
-from voxloop.project.export import Source
+from voxloop.project.sources import Source
 from voxloop.specs import FAMILIES, ClassifierSpec, FeatureSpec, SlicSpec
 from voxloop.supervoxels.slic import DEFAULT_SIZE
 

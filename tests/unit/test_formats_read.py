@@ -655,3 +655,42 @@ def test_real_volumes_through_other_formats(real_data, tmp_path, folder, image):
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(tmp_path / "a.mha"), True)
     for name in ("a.nii.gz", "a.mha"):
         np.testing.assert_array_equal(open_volume(tmp_path / name).read()[0], array)
+
+
+# Where the voxels lie in space: to the right, to the front, to the head; ITK's space goes to the left and to the back
+
+
+def itk_affine(image):
+    columns = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    return np.column_stack([columns, image.GetOrigin()]) * [[-1], [-1], [1]]
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii"])
+def test_the_place_in_space_of_what_itk_writes(tmp_path, suffix):
+    image = SimpleITK.GetImageFromArray(STACK.astype(np.int16))
+    image.SetSpacing((0.25, 0.5, 3))
+    image.SetOrigin((10, -20, 30.5))
+    image.SetDirection((0, 1, 0, 0.6, 0, 0.8, 0.8, 0, -0.6))
+    SimpleITK.WriteImage(image, str(tmp_path / f"a{suffix}"))
+    np.testing.assert_allclose(open_volume(tmp_path / f"a{suffix}").affine, itk_affine(image), rtol=1e-5, atol=1e-5)
+
+
+def test_the_place_in_space_of_a_dicom_series(tmp_path):
+    folder = write_series(tmp_path / "series")
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    np.testing.assert_allclose(open_volume(folder).affine, itk_affine(reader.Execute()), rtol=1e-6, atol=1e-9)
+    write_series(tmp_path / "scans", ImagePositionPatient=None, SliceThickness=4)
+    assert open_volume(tmp_path / "scans").affine is None
+
+
+def test_a_damaged_place_in_space_is_none(tmp_path):
+    image = nibabel.Nifti1Image(STACK.T.astype(np.int16), np.diag([2.0, 3, 4, 1]))
+    image.header["sform_code"] = 0
+    image.header["qform_code"] = 1
+    for field in ("quatern_b", "quatern_c"):
+        image.header[field] = 3.0
+    (tmp_path / "a.nii").write_bytes(bytes(image.header.binaryblock) + bytes(4) + STACK.tobytes())
+    volume = open_volume(tmp_path / "a.nii")
+    assert volume.affine is None
+    assert volume.spacing == (4, 3, 2)

@@ -375,3 +375,46 @@ def test_wildcards_in_a_name_to_write_are_letters(tmp_path):
     save_volume(tmp_path / "cell[1].nrrd", IMAGE)
     assert names_in(tmp_path) == ["cell[1].nrrd"]
     assert open_volume(tmp_path / "cell[1].nrrd").name == "cell[1]"
+
+
+OBLIQUE = np.array([[-0.96, 0.28, 0.0, 12.5], [0.7, 2.4, 0.0, -30.25], [0.0, 0.0, 5.0, 7.0]])
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd"])
+def test_voxels_keep_their_place_in_space(tmp_path, suffix):
+    """A file with an orientation is read, cut, written; nibabel and ITK see its voxels where they were."""
+    turned = np.diag([-1.0, 1, 1]) @ OBLIQUE[:, :3]
+    affine = np.vstack([np.column_stack([turned, OBLIQUE[:, 3]]), [0, 0, 0, 1]])
+    sizes = np.linalg.norm(turned, axis=0)
+    image = nibabel.Nifti1Image(IMAGE.T.astype(np.int16), affine)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, tmp_path / "in.nii")
+    volume = open_volume(tmp_path / "in.nii")
+    np.testing.assert_allclose(volume.affine, affine[:3], rtol=1e-6)
+    part = volume.crop(Box((2, 5, 7), (9, 30, 40)))
+    save_volume(tmp_path / f"out{suffix}", part.data, spacing=part.spacing, unit=part.unit, affine=part.affine)
+    expected = affine.copy()
+    expected[:3, 3] = (affine @ [7, 5, 2, 1])[:3]
+    back = open_volume(tmp_path / f"out{suffix}")
+    np.testing.assert_allclose(back.affine, expected[:3], rtol=1e-6)
+    if suffix != ".nrrd":
+        np.testing.assert_allclose(nibabel.load(tmp_path / f"out{suffix}").affine, expected, rtol=1e-6)
+    if suffix == ".nrrd":  # ITK knows rotations only where it reads a NIfTI
+        itk = SimpleITK.ReadImage(str(tmp_path / f"out{suffix}"))
+        assert itk.GetOrigin() == pytest.approx(tuple(expected[:3, 3] * [-1, -1, 1]))
+        directions = np.array(itk.GetDirection()).reshape(3, 3) * itk.GetSpacing()
+        np.testing.assert_allclose(directions * [[-1], [-1], [1]], expected[:3, :3], rtol=1e-6, atol=1e-9)
+        assert itk.GetSpacing() == pytest.approx(tuple(sizes))
+
+
+def test_the_place_in_space_goes_with_the_voxel_size(tmp_path):
+    affine = ((2.0, 0, 0, 10), (0, 3.0, 0, 20), (0, 0, 4.0, 30))
+    save_volume(tmp_path / "a.nii", IMAGE, spacing=(4, 3, 2), unit="mm", affine=affine)
+    assert open_volume(tmp_path / "a.nii").affine == affine
+    larger = open_volume(tmp_path / "a.nii", spacing=(8, 3, 2))
+    assert larger.affine == ((2, 0, 0, 10), (0, 3, 0, 20), (0, 0, 8, 30))
+    assert open_volume(tmp_path / "a.nii", unit="um").affine is None
+    assert open_volume(tmp_path / "a.nii", axes="yzx").affine is None
+    save_volume(tmp_path / "b.nii", IMAGE, spacing=(4000, 3000, 2000), unit="um", affine=np.multiply(affine, 1000))
+    np.testing.assert_allclose(nibabel.load(tmp_path / "b.nii").affine[:3], np.multiply(affine, 1000))
+    assert nibabel.load(tmp_path / "b.nii").header.get_xyzt_units()[0] == "micron"

@@ -13,10 +13,10 @@ from voxloop.app import napari_adapter as adapter
 from voxloop.app.layers import LoadedImage, ProjectLayers
 from voxloop.errors import ProjectError, VoxloopError
 from voxloop.project import Project, is_project
-from voxloop.project.export import Source
 from voxloop.project.jobs import Jobs, JobState
 from voxloop.project.live import LiveImage
 from voxloop.project.project import Stage, State
+from voxloop.project.sources import Source
 from voxloop.supervoxels import Supervoxels
 from voxloop.volume import Volume
 

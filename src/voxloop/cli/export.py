@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from voxloop.cli.options import add_computing, add_image_choice, add_project, open_project
+from voxloop.cli.images import parse_crop
+from voxloop.cli.options import add_computing, add_image_choice, add_project, given, open_project
 from voxloop.cli.output import Output
+from voxloop.errors import InputError
 
 HELP = "write a result to a file"
 EXAMPLES = """\
 examples:
   voxloop export cells.voxloop segmentation cells-segmented.tif
   voxloop export cells.voxloop probabilities cells-probabilities.zarr
+  voxloop export cells.voxloop probabilities cells.h5 --dtype uint8 --rescale 0 1 --crop 0:40,:,:
+  voxloop export cells.voxloop masks "{dataset_dir}/{nickname}-{class}.nii.gz"
+  voxloop export cells.voxloop segmentation "slices/{nickname}_{slice_index:04d}.png"
+  voxloop export cells.voxloop features edges.zarr --features gradient_magnitude:1.6 hessian:3.5
 sources:
   segmentation    uint8, the class of each voxel, 0 outside the mask
   probabilities   float32, one channel a class
   uncertainty     float32, entropy in bits
   supervoxels     uint32, 0 outside the mask
   labels          uint8, the voxels that were labelled
+  masks           uint8, 0 or 1, one channel a class
+  objects         uint32, a number for each connected piece of a class
+  top_uncertain   uint8, 1 where the next labels help most
+  features        float32, one channel a filter response
 """
-SOURCES = ("segmentation", "probabilities", "uncertainty", "supervoxels", "labels")
+SOURCES = (
+    "segmentation",
+    "probabilities",
+    "uncertainty",
+    "supervoxels",
+    "labels",
+    "masks",
+    "objects",
+    "top_uncertain",
+    "features",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +48,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_project(parser)
     add_computing(parser)
     parser.add_argument("source", choices=SOURCES, metavar="SOURCE", help=f"what to write: {', '.join(SOURCES)}")
-    parser.add_argument("path", metavar="FILE", help="where to: .tif, .ome.tif, .npy or .zarr")
+    parser.add_argument(
+        "path",
+        metavar="FILE",
+        help="where to: .tif, .zarr, .h5, .n5, .npy, .nii.gz, .mrc, .nrrd; it may hold {dataset_dir}, {nickname},"
+        " {result_type}, {class}, {slice_index}",
+    )
     add_image_choice(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    add_export_options(parser)
+
+
+def add_export_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of how a result is written."""
+    parser.add_argument("--crop", metavar="Z0:Z1,Y0:Y1,X0:X1", help="write a part of the image, in voxels")
+    parser.add_argument("--dtype", help="uint8, uint16, uint32 or float32 (default: the source's own)")
+    parser.add_argument(
+        "--rescale",
+        nargs="+",
+        metavar="LOW HIGH",
+        help="values that become the lowest and highest of the type, or 'data' for the least and largest there are",
+    )
+    parser.add_argument("--axes", help="order of the axes in the file, such as czyx (default: the format's usual one)")
+    parser.add_argument(
+        "--features", nargs="+", metavar="FAMILY:SIGMA", help="what the source features is to hold, such as hessian:1.6"
+    )
+    parser.add_argument("--ome-zarr", choices=["0.4", "0.5"], default="0.5", help="version to write (default: 0.5)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def export_choices(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `Project.export` that were given."""
+    choices = {**given(options, "dtype", "axes", "features", "ome_zarr"), "crop": parse_crop(options.crop)}
+    if options.rescale == ["data"]:
+        choices["rescale"] = "data"
+    elif options.rescale is not None:
+        try:
+            choices["rescale"] = tuple(float(value) for value in options.rescale)
+        except ValueError:
+            raise InputError(f"--rescale takes two numbers or 'data', not {' '.join(options.rescale)!r}") from None
+    return choices
 
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Write the file."""
     with open_project(options, output) as project:
-        project.export(options.source, options.path, image=options.image, overwrite=options.overwrite)
-    output.result([f"{options.path}: written"], {"source": options.source, "path": options.path})
+        files = project.export(
+            options.source, options.path, image=options.image, overwrite=options.overwrite, **export_choices(options)
+        )
+    output.result([f"{file}: written" for file in files], {"source": options.source, "files": files})

@@ -40,7 +40,7 @@ def image_options(options: argparse.Namespace) -> dict[str, Any]:
         "spacing": tuple(options.spacing) if options.spacing else None,
         "unit": options.unit,
         "mask": options.mask,
-        "crop": _parse_crop(options.crop),
+        "crop": parse_crop(options.crop),
         "channels": [int(c) if c.isdigit() else c for c in options.channels] if options.channels else None,
         "color": "lab" if options.lab else "stored",
     }
@@ -54,7 +54,7 @@ def described(records: Sequence[ImageRecord], first: int = 0) -> list[str]:
     return [f"  image {i}: {r.name}, {r.describe()}" for i, r in enumerate(records) if i >= first]
 
 
-def _parse_crop(text: str | None) -> tuple[slice, slice, slice] | None:
+def parse_crop(text: str | None) -> tuple[slice, slice, slice] | None:
     """Return slices for ``Z0:Z1,Y0:Y1,X0:X1``; an empty end means the image's."""
     if text is None:
         return None

@@ -13,8 +13,8 @@ from voxloop.cli.output import Output
 from voxloop.errors import InputError
 
 if TYPE_CHECKING:
-    from voxloop.project.export import Source
     from voxloop.project.project import Stage
+    from voxloop.project.sources import Source
 
 HELP = "bring everything up to date: supervoxels, features, training, prediction, exports"
 EXAMPLES = """\

@@ -13,13 +13,13 @@ _TYPE_FLAGS = {"c": 1, "z": 2, "y": 2, "x": 2, "t": 8}  # vigra.AxisType
 
 
 def axistags_attributes(header: Header) -> dict[str, str]:
-    """Return the attributes of an array (z, y, x) or (z, y, x, c)."""
+    """Return the attributes of an array with the axes of `header`."""
     resolution = dict(zip("zyx", header.spacing, strict=True)) if header.unit != "pixel" else {}
-    axes = "zyxc"[: len(header.shape)]
     tags = [
-        {"key": a, "typeFlags": _TYPE_FLAGS[a], "resolution": resolution.get(a, 0), "description": ""} for a in axes
+        {"key": a, "typeFlags": _TYPE_FLAGS[a], "resolution": resolution.get(a, 0), "description": ""}
+        for a in header.axes
     ]
-    units = {a: SYMBOLS[header.unit] if a in resolution else "" for a in axes}
+    units = {a: SYMBOLS[header.unit] if a in resolution else "" for a in header.axes}
     return {"axistags": json.dumps({"axes": tags}), "axis_units": json.dumps(units)}
 
 

@@ -21,6 +21,8 @@ from voxloop.errors import FormatError, InputError
 from voxloop.io.raw import rescale, rescaled_dtype
 from voxloop.io.slices import SliceStack
 from voxloop.io.stored import StoredArray, StoredImage, reading
+from voxloop.io.units import affine_of
+from voxloop.volume import Affine
 
 _TAGS = [
     "SeriesInstanceUID",
@@ -65,6 +67,7 @@ class _Slice:
     number: int
     shape: tuple[int, ...]
     pixel_size: tuple[float, float] | None
+    corner: tuple[float, ...]
     position: float | None
     orientation: tuple[float, ...]
     dtype: np.dtype[Any]
@@ -84,7 +87,8 @@ def read(path: Path) -> StoredImage:
             sizes = {a: (size, "millimeter") for a, size in zip("yx", first.pixel_size, strict=True)}
         if (spacing := _distance(slices)) is not None:
             sizes["z"] = (spacing, "millimeter")
-        return StoredImage(DicomSeries(path), "zyxs" if len(first.shape) == 3 else "zyx", sizes)
+        axes = "zyxs" if len(first.shape) == 3 else "zyx"
+        return StoredImage(DicomSeries(path), axes, sizes, affine=_affine(slices, sizes))
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,7 @@ def _slice(file: Path) -> _Slice | None:
         number=int(header.get("InstanceNumber") or 0),
         shape=shape if samples > 1 else shape[:2],
         pixel_size=(float(size[0]), float(size[1])) if size else None,
+        corner=tuple(float(v) for v in position or ()),
         position=_along_normal(position, orientation) if position and len(orientation) == 6 else None,
         orientation=orientation,
         dtype=np.dtype(f"{'i' if signed else 'u'}{allocated // 8}"),
@@ -216,6 +221,20 @@ def _distance(slices: list[_Slice]) -> float | None:
     if len(slices) > 1 and first is not None and last is not None:
         return abs(last - first) / (len(slices) - 1)
     return slices[0].spacing
+
+
+def _affine(slices: list[_Slice], sizes: dict[str, tuple[float, str]]) -> Affine | None:
+    """Return where the voxels lie (DICOM PS3.3, C.7.6.2.1.1); the standard's space goes to the left and to the back."""
+    first, last = slices[0], slices[-1]
+    if first.position is None or set(sizes) != set("zyx"):
+        return None
+    along_row, along_column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
+    if len(slices) > 1:  # of a tilted gantry the slices are shifted against one another
+        along_z = np.subtract(last.corner, first.corner) / (len(slices) - 1)
+    else:
+        along_z = np.cross(along_row, along_column) * sizes["z"][0]
+    columns = [along_row * sizes["x"][0], along_column * sizes["y"][0], along_z, np.array(first.corner)]
+    return affine_of(np.column_stack(columns) * np.array([[-1], [-1], [1]]))
 
 
 def _pixels(image: _Slice) -> NDArray[Any]:

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
-from voxloop.errors import FormatError, MissingFileError
+from voxloop.errors import FormatError, InputError, MissingFileError
 from voxloop.io.inside import is_numbered, is_pattern, matching_files, name_of_pattern, split_inside
 from voxloop.io.stored import StoredImage, missing_library
 from voxloop.io.writers import Header, VolumeWriter
+
+Description = Literal["spacing", "channels", "classes"]
 
 
 class FormatModule(Protocol):
@@ -42,6 +44,10 @@ class Format:
         Whether a path may lead on into a file, such as ``cells.h5/volumes/raw``.
     writable
         Whether it can be written.
+    axes
+        Orders of axes that a written file can have, the usual one first; none if it can have any, (z, y, x, c) usually.
+    describes
+        What a written file says of its content: the size of a voxel, the names of channels, those of classes.
     """
 
     name: str
@@ -52,6 +58,8 @@ class Format:
     folder_marks: tuple[str, ...] = ()
     holds_datasets: bool = False
     writable: bool = True
+    axes: tuple[str, ...] = ()
+    describes: tuple[Description, ...] = ("spacing", "channels", "classes")
 
     @property
     def module(self) -> FormatModule:
@@ -60,6 +68,18 @@ class Format:
             return cast("FormatModule", import_module(f"voxloop.io.{self.module_name}"))
         except ModuleNotFoundError as error:
             raise missing_library(self.name, error.name or self.module_name) from error
+
+    def axes_to_write(self, asked: str | None, n_axes: int) -> str:
+        """Return the order of axes of a file of `n_axes` axes, or raise `InputError` if it cannot be as asked for."""
+        usual = "zyxc"[:n_axes]
+        possible = [axes for axes in self.axes if len(axes) == n_axes]
+        if asked is None:
+            return possible[0] if possible else usual
+        if sorted(asked) != sorted(usual):
+            raise InputError(f"axes is {asked!r}; expected the letters of {usual!r}, each once, in any order")
+        if self.axes and asked not in possible:
+            raise InputError(f"axes is {asked!r}, which {self.name} does not hold; expected {' or '.join(possible)}")
+        return asked
 
     def has_suffix(self, name: str) -> bool:
         """Return whether a file's name ends as those of this format do."""
@@ -71,22 +91,34 @@ class Format:
 
 
 _N5 = Format("N5", (".n5",), "n5", folder_marks=("attributes.json",))
-_STACK = Format("PNG, JPEG or BMP", (".png", ".jpg", ".jpeg", ".bmp"), "stack", magic=(b"\x89PNG", b"\xff\xd8\xff"))
+_STACK = Format(
+    "PNG, JPEG or BMP", (".png", ".jpg", ".jpeg", ".bmp"), "stack", magic=(b"\x89PNG", b"\xff\xd8\xff"),
+    axes=("zyx", "zyxc"), describes=(),
+)  # fmt: skip
 _DICOM = Format("DICOM", (".dcm", ".ima"), "dicom", magic=(b"DICM",), magic_offset=128, writable=False)
 FORMATS = (
-    Format("TIFF", (".tif", ".tiff", ".btf"), "tiff", magic=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    Format("NumPy", (".npy",), "npy", magic=(b"\x93NUMPY",)),
-    Format("Zarr", (".zarr",), "zarr", folder_marks=("zarr.json", ".zarray", ".zgroup")),
+    Format(
+        "TIFF", (".tif", ".tiff", ".btf"), "tiff", magic=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        axes=("zyx", "czyx", "zcyx"),
+    ),
+    Format("NumPy", (".npy",), "npy", magic=(b"\x93NUMPY",), describes=()),
+    Format("Zarr", (".zarr",), "zarr", folder_marks=("zarr.json", ".zarray", ".zgroup"), axes=("zyx", "czyx")),
     Format("NumPy archive", (".npz",), "npz", holds_datasets=True, writable=False),
     Format("HDF5", (".h5", ".hdf5"), "hdf5", magic=(b"\x89HDF\r\n\x1a\n",), holds_datasets=True),
     _N5,
     _STACK,
-    Format("NIfTI", (".nii", ".nii.gz"), "nifti", magic=(b"n+1\0",), magic_offset=344),
-    Format("MRC", (".mrc", ".rec", ".map", ".st"), "mrc", magic=(b"MAP ",), magic_offset=208),
-    Format("NRRD", (".nrrd", ".nhdr"), "nrrd", magic=(b"NRRD",)),
+    Format(
+        "NIfTI", (".nii", ".nii.gz"), "nifti", magic=(b"n+1\0",), magic_offset=344,
+        axes=("zyx", "czyx"), describes=("spacing",),
+    ),
+    Format(
+        "MRC", (".mrc", ".rec", ".map", ".st"), "mrc", magic=(b"MAP ",), magic_offset=208,
+        axes=("zyx", "zyxc"), describes=("spacing",),
+    ),
+    Format("NRRD", (".nrrd", ".nhdr"), "nrrd", magic=(b"NRRD",), axes=("zyx", "czyx", "zyxc")),
     Format("MetaImage", (".mha", ".mhd"), "metaimage", writable=False),
     _DICOM,
-)
+)  # fmt: skip
 _START = 348  # bytes, up to the end of the last magic
 
 
@@ -145,6 +177,15 @@ def name_without_suffix(path: Path) -> str:
     name = file.name[: len(file.name) - len(suffix)]
     name = name[:-4] if suffix and name.lower().endswith(".ome") else name
     return f"{name}-{inside.rsplit('/', 1)[-1]}" if inside else name
+
+
+def folder_of(path: Path) -> Path:
+    """Return the folder that the file, store or stack of `path` lies in, also where `path` leads into it."""
+    outer = split_inside(path.absolute())[0]
+    marks = [mark for format_ in FORMATS for mark in format_.folder_marks]
+    while any((outer.parent / mark).is_file() for mark in marks):
+        outer = outer.parent
+    return outer.parent
 
 
 def _format_of_folder(path: Path) -> Format:

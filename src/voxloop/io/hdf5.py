@@ -125,7 +125,7 @@ def _other_sizes(attributes: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
 
 
 def create(path: Path, header: Header) -> Hdf5Writer:
-    """Return a writer of the dataset `exported_data` of axes (z, y, x) or (z, y, x, c)."""
+    """Return a writer of the dataset `exported_data`, of any axes."""
     return Hdf5Writer(path, header)
 
 
@@ -139,20 +139,20 @@ class Hdf5Writer(VolumeWriter):
         self._file = h5py.File(self._sink, "w", rdcc_nbytes=_CHUNK_CACHE_NBYTES)
         self._dataset = self._file.create_dataset(
             _DATASET,
-            shape=header.shape,
+            shape=header.stored_shape,
             dtype=header.dtype,
-            chunks=(*self.block_shape, *header.shape[3:]),
+            chunks=tuple((*self.block_shape, header.n_channels)["zyxc".index(axis)] for axis in header.axes),
             compression="gzip",
             compression_opts=1,
             shuffle=True,
             fillvalue=0,
         )
-        for dimension, axis in zip(self._dataset.dims, "zyxc", strict=False):
+        for dimension, axis in zip(self._dataset.dims, header.axes, strict=True):
             dimension.label = axis
         self._dataset.attrs.update(_attributes(header))
 
     def _write(self, box: Box, block: NDArray[Any]) -> None:
-        self._dataset[box.slices] = block
+        self._dataset[self.header.stored_slices(box)] = self.header.stored_block(block)
         self._sink.check()
 
     def finish(self) -> None:
@@ -204,8 +204,10 @@ class _Sink(io.FileIO):
 def _attributes(header: Header) -> dict[str, Any]:
     attributes: dict[str, Any] = axistags_attributes(header)
     if header.unit in METRES:
+        # Fiji takes the sizes in the order of the axes.
         factor = METRES[header.unit] / METRES["micrometer"]
-        attributes["element_size_um"] = [size * factor for size in header.spacing]
+        space = header.axes.replace("c", "")
+        attributes["element_size_um"] = [header.spacing["zyx".index(axis)] * factor for axis in space]
     for key in ("channel_names", "class_names", "class_colors"):
         if values := getattr(header, key):
             attributes[key] = json.dumps(values)

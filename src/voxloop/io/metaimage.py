@@ -16,7 +16,8 @@ import numpy as np
 from voxloop.errors import FormatError
 from voxloop.io.raw import Decompressed, data_file_beside, map_raw
 from voxloop.io.stored import StoredArray, StoredImage, reading
-from voxloop.io.units import stored_unit
+from voxloop.io.units import affine_of, stored_unit
+from voxloop.volume import Affine
 
 _DTYPES = {
     "MET_CHAR": "i1",
@@ -44,7 +45,8 @@ def read(path: Path) -> StoredImage:
         lengths = [float(s) for s in header.get("ElementSpacing", header.get("ElementSize", "")).split()]
         unit = stored_unit(header.get("DistanceUnits", "mm"))
         sizes = {axis: (abs(s), unit) for axis, s in zip(axes, lengths, strict=False) if axis != "t"}
-        return StoredImage(MetaImageArray(path), axes[::-1] + ("c" if _n_channels(header) > 1 else ""), sizes)
+        letters = axes[::-1] + ("c" if _n_channels(header) > 1 else "")
+        return StoredImage(MetaImageArray(path), letters, sizes, affine=_affine(header, lengths))
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,16 @@ def _shape(header: Mapping[str, str]) -> tuple[int, ...]:
     if len(shape) != int(header["NDims"]) or not 2 <= len(shape) <= 4:
         raise FormatError(f"NDims is {header['NDims']} and DimSize {header['DimSize']!r}; expected 2 to 4 axes")
     return shape
+
+
+def _affine(header: Mapping[str, str], lengths: list[float]) -> Affine | None:
+    """Return where the voxels lie: MetaIO's space goes to the left, to the back, to the head."""
+    turn = header.get("TransformMatrix", header.get("Rotation", header.get("Orientation", ""))).split()
+    origin = header.get("Offset", header.get("Position", header.get("Origin", ""))).split()
+    if len(turn) != 9 or len(origin) != 3 or len(lengths) != 3:
+        return None
+    columns = np.array(turn, float).reshape(3, 3).T * np.abs(lengths)
+    return affine_of(np.column_stack([columns, np.array(origin, float)]) * np.array([[-1], [-1], [1]]))
 
 
 def _n_channels(header: Mapping[str, str]) -> int:

@@ -111,4 +111,4 @@ def create(path: Path, header: Header) -> RawWriter:
         mrc.set_volume()
         mrc.voxel_size = size
         mrc.add_label("voxloop")
-    return RawWriter(path, replace(header, dtype=dtype), offset=_HEADER_NBYTES, channels_first=False)
+    return RawWriter(path, replace(header, dtype=dtype), offset=_HEADER_NBYTES)

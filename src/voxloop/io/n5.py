@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import z5py
 from numpy.typing import NDArray
 
@@ -129,7 +128,7 @@ def _sizes(attributes: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str
 
 
 def create(path: Path, header: Header) -> N5Writer:
-    """Return a writer of a container with the dataset `exported_data`, of axes (z, y, x) or (z, y, x, c)."""
+    """Return a writer of a container with the dataset `exported_data`, of any axes."""
     if header.dtype.name not in _DTYPES.split():
         raise InputError(f"an N5 cannot hold {header.dtype}; expected one of {_DTYPES.replace(' ', ', ')}")
     return N5Writer(path, header)
@@ -146,8 +145,8 @@ class N5Writer(VolumeWriter):
         self._folder.mkdir(parents=True)
         (path / "attributes.json").write_text(json.dumps({"n5": "2.0.0"}))
         metadata = {
-            "dimensions": header.shape[::-1],
-            "blockSize": (*self.block_shape, *header.shape[3:])[::-1],
+            "dimensions": header.stored_shape[::-1],
+            "blockSize": [(*self.block_shape, header.n_channels)["zyxc".index(axis)] for axis in header.axes[::-1]],
             "dataType": header.dtype.name,
             "compression": {"type": "gzip", "level": 1},
         }
@@ -157,7 +156,7 @@ class N5Writer(VolumeWriter):
     def _write(self, box: Box, block: NDArray[Any]) -> None:
         with self._lock:  # a block written in part is read, changed and written: by one thread at a time
             try:
-                self._dataset[box.slices] = np.ascontiguousarray(block)
+                self._dataset[self.header.stored_slices(box)] = self.header.stored_block(block)
             except RuntimeError as error:  # all that z5 knows
                 raise OSError(str(error)) from error
 
@@ -170,12 +169,13 @@ class N5Writer(VolumeWriter):
 
 def _metadata(header: Header) -> dict[str, Any]:
     """Return axes, voxel size and names as TensorStore, BigDataViewer and ilastik look for them."""
-    metadata: dict[str, Any] = {"axes": list("zyxc"[: len(header.shape)])[::-1], **axistags_attributes(header)}
+    metadata: dict[str, Any] = {"axes": list(header.axes[::-1]), **axistags_attributes(header)}
     if header.unit != "pixel":
-        unit, lead = SYMBOLS[header.unit], len(header.shape) - 3
-        resolution = [*([1.0] * lead), *header.spacing[::-1]]
-        metadata |= {"resolution": resolution, "units": [*([""] * lead), *([unit] * 3)]}
-        if not lead:
+        unit, sizes = SYMBOLS[header.unit], dict(zip("zyx", header.spacing, strict=True))
+        resolution = [sizes.get(axis, 1.0) for axis in header.axes[::-1]]
+        units = [unit if axis in sizes else "" for axis in header.axes[::-1]]
+        metadata |= {"resolution": resolution, "units": units}
+        if len(header.axes) == 3:
             metadata["pixelResolution"] = {"dimensions": resolution, "unit": unit}
     for key in ("channel_names", "class_names", "class_colors"):
         if values := getattr(header, key):

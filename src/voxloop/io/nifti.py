@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from voxloop.errors import FormatError, InputError
 from voxloop.io.raw import Decompressed, Rescaled, map_raw
 from voxloop.io.stored import StoredArray, StoredImage, reading
-from voxloop.io.units import METRES, stored_unit
+from voxloop.io.units import METRES, affine_of, stored_unit
 from voxloop.io.writers import EncodedWriter, Header, RawWriter, VolumeWriter
+from voxloop.volume import Affine
 
 NiftiHeader = Any  # nibabel.Nifti1Header or Nifti2Header, whose methods have no types
 
@@ -39,7 +40,7 @@ def read(path: Path) -> StoredImage:
         unit = stored_unit(header.get_xyzt_units()[0])
         # The shortest decimal that a size in single precision stands for: 0.3 rather than 0.30000001192092896.
         sizes = {axis: (float(str(size)), unit) for axis, size in zip("xyz", header["pixdim"][1:4], strict=True)}
-        return StoredImage(NiftiArray(path), axes, sizes)
+        return StoredImage(NiftiArray(path), axes, sizes, affine=_affine(header))
 
 
 @dataclass(frozen=True)
@@ -106,23 +107,34 @@ def _layout(header: NiftiHeader) -> tuple[tuple[int, ...], str]:
     return (*shape[::-1], *((len(fields),) if fields else ())), axes + ("s" if fields else "")
 
 
+def _affine(header: NiftiHeader) -> Affine | None:
+    """Return where the voxels lie: the sform, or else the qform; None if the header has neither, or a damaged one."""
+    if not (int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0):
+        return None
+    try:
+        affine = header.get_best_affine()
+    except (HeaderDataError, ValueError):  # a quaternion that is none
+        return None
+    return affine_of(affine)
+
+
 def create(path: Path, header: Header) -> VolumeWriter:
     """Return a writer of a NIfTI-1 file, NIfTI-2 if an axis is longer than 32767; channels are the fifth axis.
 
-    Lengths are stored in micrometres, millimetres or metres, which are all that NIfTI has. The origin of space is the
-    first voxel.
+    Lengths are stored in micrometres, millimetres or metres, which are all that NIfTI has. Without an affine the
+    origin of space is the first voxel.
     """
     start = _start_of_file(header)
     if header.path.name.lower().endswith(".gz"):
         return _GzipWriter(path, header, start)
     path.write_bytes(start)
-    return RawWriter(path, header, offset=len(start), channels_first=True)
+    return RawWriter(path, header, offset=len(start))
 
 
 class _GzipWriter(EncodedWriter):
     def __init__(self, path: Path, header: Header, start: bytes) -> None:
         self._path, self._start = path, start
-        super().__init__(path, header, channels_first=True)
+        super().__init__(path, header)
 
     def _encode(self, voxels: NDArray[Any]) -> None:
         # Level 1, as nibabel: higher ones take several times as long for a few per cent. No time, for equal bytes.
@@ -144,12 +156,15 @@ def _start_of_file(header: Header) -> bytes:
         nifti.set_data_dtype(header.dtype)
     except HeaderDataError:
         raise InputError(f"a NIfTI file cannot hold {header.dtype}; expected another type") from None
-    spacing, unit = _in_nifti_units(header)
+    factor, unit = _in_nifti_units(header.unit)
+    spacing = tuple(size * factor for size in header.spacing)
     nifti.set_data_shape(shape)
     nifti.set_zooms([*spacing[::-1], *([1.0] * (len(shape) - 3))])
     nifti.set_xyzt_units(unit)
     nifti.set_slope_inter(1.0, 0.0)
     affine = np.diag([*spacing[::-1], 1.0])
+    if header.affine is not None:
+        affine[:3] = np.multiply(header.affine, factor)
     nifti.set_sform(affine, code="aligned")
     nifti.set_qform(affine, code="aligned")
     nifti["intent_code"] = _INTENT_VECTOR if header.n_channels > 1 else _INTENT_LABEL * (header.content == "labels")
@@ -159,14 +174,13 @@ def _start_of_file(header: Header) -> bytes:
     return bytes(nifti.binaryblock) + b"\0" * 4
 
 
-def _in_nifti_units(header: Header) -> tuple[tuple[float, ...], str | int]:
-    """Return the voxel size (z, y, x) in the nearest unit that NIfTI has, and nibabel's name of that."""
-    if header.unit not in METRES:
-        return header.spacing, 0
-    metres = METRES[header.unit]
+def _in_nifti_units(unit_of_spacing: str) -> tuple[float, str | int]:
+    """Return the size of a unit in the nearest one that NIfTI has, and nibabel's name of that."""
+    if unit_of_spacing not in METRES:
+        return 1.0, 0
+    metres = METRES[unit_of_spacing]
     unit, name = next(
         (u, n) for u, n in (("meter", "meter"), ("millimeter", "mm"), ("micrometer", "micron"), (None, "micron"))
         if u is None or metres >= METRES[u]
     )  # fmt: skip
-    factor = metres / METRES[unit or "micrometer"]
-    return tuple(size * factor for size in header.spacing), name
+    return metres / METRES[unit or "micrometer"], name

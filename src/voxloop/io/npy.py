@@ -42,9 +42,9 @@ def read(path: Path) -> StoredImage:
 
 
 def create(path: Path, header: Header) -> RawWriter:
-    """Return a writer of a `.npy` file of axes (z, y, x) or (z, y, x, c); voxel size and names are not stored."""
+    """Return a writer of a `.npy` file of any axes; voxel size and names are not stored."""
     with path.open("wb") as file:
-        description = {"shape": header.shape, "fortran_order": False, "descr": header.dtype.str}
+        description = {"shape": header.stored_shape, "fortran_order": False, "descr": header.dtype.str}
         np.lib.format.write_array_header_1_0(file, description)
         offset = file.tell()
-    return RawWriter(path, header, offset=offset, channels_first=False)
+    return RawWriter(path, header, offset=offset)

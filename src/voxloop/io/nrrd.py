@@ -12,12 +12,14 @@ from typing import IO, Any
 
 import nrrd
 import numpy as np
+from numpy.typing import NDArray
 
 from voxloop.errors import FormatError, InputError
 from voxloop.io.raw import ByteStream, Decompressed, data_file_beside, map_raw
 from voxloop.io.stored import StoredArray, StoredImage, reading
-from voxloop.io.units import SYMBOLS, stored_unit
+from voxloop.io.units import SYMBOLS, affine_of, stored_unit
 from voxloop.io.writers import Header, RawWriter
+from voxloop.volume import Affine
 
 # https://teem.sourceforge.net/nrrd/format.html#type
 _TYPES = {
@@ -41,6 +43,12 @@ _STREAMS: dict[str, Callable[[IO[bytes]], ByteStream]] = {
 }
 _SPACE_KINDS = ("domain", "space")
 _MAX_HEADER_NBYTES = 2**20
+# Signs that turn a space's axes into those to the right, to the front, to the head.
+_TO_RAS = {
+    **dict.fromkeys(("right-anterior-superior", "ras"), (1, 1, 1)),
+    **dict.fromkeys(("left-anterior-superior", "las"), (-1, 1, 1)),
+    **dict.fromkeys(("left-posterior-superior", "lps"), (-1, -1, 1)),
+}
 _ASCII_UNITS = {"angstrom": "angstrom", "micrometer": "um"}
 
 
@@ -50,7 +58,8 @@ def read(path: Path) -> StoredImage:
         header, _ = _header(path)
         axes = _axes(header)
         names = [header[key] for i in range(1000) if (key := f"channel {i}") in header]
-        return StoredImage(NrrdArray(path), axes[::-1], _sizes(header, axes), tuple(names))
+        sizes = _sizes(header, axes)
+        return StoredImage(NrrdArray(path), axes[::-1], sizes, tuple(names), _affine(header, axes))
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,17 @@ def _sizes(header: Mapping[str, Any], axes: str) -> dict[str, tuple[float, str]]
     return {axis: size for axis, size in zip(axes, found, strict=False) if axis in "xyz" and np.isfinite(size[0])}
 
 
+def _affine(header: Mapping[str, Any], axes: str) -> Affine | None:
+    """Return where the voxels lie in a patient; None if the space is another one, or damaged."""
+    signs = _TO_RAS.get(str(header.get("space", "")).lower())
+    directions, origin = header.get("space directions"), header.get("space origin")
+    if signs is None or directions is None or origin is None or not set("xyz") <= set(axes):
+        return None
+    columns = [np.asarray(directions[axes.index(axis)], float) for axis in "xyz"]
+    affine = np.column_stack([*columns, np.asarray(origin, float)]) * np.array(signs)[:, np.newaxis]
+    return affine_of(affine)
+
+
 def _after_lines(file: Path, offset: int, n_lines: int) -> int:
     """Return where the voxels begin after lines to be skipped."""
     with file.open("rb") as stream:
@@ -142,33 +162,39 @@ def _after_lines(file: Path, offset: int, n_lines: int) -> int:
 
 
 def create(path: Path, header: Header) -> RawWriter:
-    """Return a writer of an uncompressed NRRD of axes (z, y, x) or (c, z, y, x); names become key/value pairs."""
+    """Return a writer of an uncompressed NRRD of axes (z, y, x), (c, z, y, x) or (z, y, x, c).
+
+    Names become key/value pairs. Without an affine the origin of space is the first voxel.
+    """
     if header.dtype.name not in _TYPES:
         raise InputError(f"an NRRD cannot hold {header.dtype}; expected {', '.join(_TYPES)}")
-    z, y, x = header.spatial_shape
-    many = header.n_channels > 1
-    sizes = " ".join(map(str, (x, y, z, *((header.n_channels,) if many else ()))))
-    lengths = [float(s) for s in header.spacing[::-1]]
-    # One unit for each dimension of space: Slicer and ITK take directions, not spacings.
-    directions = [f"({lengths[0]!r},0,0)", f"(0,{lengths[1]!r},0)", f"(0,0,{lengths[2]!r})"] + ["none"] * many
+    fastest_first = header.axes[::-1]
+    # Slicer and ITK take directions, not spacings.
+    columns = np.diag(header.spacing[::-1]) if header.affine is None else np.array(header.affine)[:, :3]
+    origin = np.zeros(3) if header.affine is None else np.array(header.affine)[:, 3]
+    directions = [_vector(columns[:, "xyz".index(axis)]) if axis != "c" else "none" for axis in fastest_first]
     lines = [
         "NRRD0004",
         f"type: {header.dtype.name.replace('float32', 'float').replace('float64', 'double')}",
-        f"dimension: {3 + many}",
-        "space dimension: 3",
-        f"sizes: {sizes}",
+        f"dimension: {len(header.axes)}",
+        "space dimension: 3" if header.affine is None else "space: right-anterior-superior",
+        f"sizes: {' '.join(map(str, header.stored_shape[::-1]))}",
         f"space directions: {' '.join(directions)}",
-        f"kinds: domain domain domain{' list' * many}",
+        f"kinds: {' '.join('list' if axis == 'c' else 'domain' for axis in fastest_first)}",
         f"endian: {sys.byteorder}",
         "encoding: raw",
-        "space origin: (0,0,0)",
+        f"space origin: {_vector(origin)}",
     ]
     if header.unit != "pixel":
         lines.append("space units: " + " ".join([f'"{_ASCII_UNITS.get(header.unit, SYMBOLS[header.unit])}"'] * 3))
     lines += [f"{key}:={_escaped(value)}" for key, value in _pairs(header).items()]
     start = ("\n".join(lines) + "\n\n").encode()
     path.write_bytes(start)
-    return RawWriter(path, header, offset=len(start), channels_first=True)
+    return RawWriter(path, header, offset=len(start))
+
+
+def _vector(values: NDArray[np.float64]) -> str:
+    return f"({','.join(f'{value:.17g}' for value in values)})"
 
 
 def _pairs(header: Header) -> dict[str, str]:

@@ -135,10 +135,15 @@ def _described(
     volume = Volume.from_array(
         stored.array if frame is None else FrameView(stored.array, axes.index("t"), frame),
         axes=axes if frame is None else axes.replace("t", ""),
-        spacing=stored_spacing if spacing is None else spacing,
-        unit=known_unit if unit is None else unit_name(unit),
+        spacing=stored_spacing,
+        unit=known_unit,
     )
     volume = replace(volume, axes=axes)
+    if known is not None and axes == own_axes:
+        volume = replace(volume, affine=stored.affine)
+    if spacing is not None or unit is not None:
+        unit = None if unit is None else unit_name(unit)
+        volume = volume.with_spacing(volume.spacing if spacing is None else spacing, unit)
     if len(stored.channel_names) == volume.n_channels:
         volume = replace(volume, channel_names=stored.channel_names)
     return volume

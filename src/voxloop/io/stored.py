@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.errors import FormatError, InputError, MissingFileError, VoxloopError
+from voxloop.volume import Affine
 
 _CODECS = "imagecodecs"  # the one library that is imported only when a file turns out to need it
 
@@ -126,9 +127,12 @@ class StoredImage:
         Size of a voxel and its unit along z, y, x, as far as the file tells.
     channel_names
         Names of the channels, or empty.
+    affine
+        As that of a `Volume`, in the unit of the sizes; None if the file does not tell.
     """
 
     array: StoredArray
     axes: str | None = None
     sizes: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
+    affine: Affine | None = None

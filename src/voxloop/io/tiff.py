@@ -288,9 +288,8 @@ def _resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
 
 
 def create(path: Path, header: Header) -> RawWriter:
-    """Return a writer of an uncompressed OME-TIFF of axes (z, y, x) or (c, z, y, x)."""
-    has_channels = len(header.shape) == 4
-    shape = (header.n_channels, *header.spatial_shape) if has_channels else header.shape
+    """Return a writer of an uncompressed OME-TIFF of axes (z, y, x), (c, z, y, x) or (z, c, y, x)."""
+    shape = header.stored_shape
     nbytes = prod(shape) * header.dtype.itemsize
     try:
         position = tifffile.imwrite(
@@ -308,11 +307,11 @@ def create(path: Path, header: Header) -> RawWriter:
         raise InputError(f"a TIFF cannot hold {header.dtype} of shape {header.shape}: {error}") from error
     if position is None:
         raise InputError(f"a TIFF of shape {header.shape} cannot be written block by block")
-    return RawWriter(path, header, offset=position[0], channels_first=True)
+    return RawWriter(path, header, offset=position[0])
 
 
 def _ome_fields(header: Header) -> dict[str, Any]:
-    fields: dict[str, Any] = {"axes": "CZYX" if len(header.shape) == 4 else "ZYX", "Name": header.name}
+    fields: dict[str, Any] = {"axes": header.axes.upper(), "Name": header.name}
     # By default it holds the time: then equal volumes would not be equal files.
     fields["UUID"] = str(uuid5(NAMESPACE_URL, f"voxloop:{header.name}:{header.shape}:{header.dtype}"))
     for axis, size in zip("ZYX", header.spacing, strict=True):

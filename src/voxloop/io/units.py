@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from voxloop.errors import InputError
-from voxloop.volume import Spacing
+from voxloop.volume import Affine, Spacing
 
 # Names as in OME-Zarr (UDUNITS-2), symbols as in the OME-XML schema, lengths in metres.
 SYMBOLS = {
@@ -69,6 +72,14 @@ def stored_unit(unit: object) -> str:
         return unit_name(str(unit or ""))
     except InputError:
         return "pixel"
+
+
+def affine_of(matrix: ArrayLike) -> Affine | None:
+    """Return the first 3 rows of an affine as a `Volume` has them, or None if some are not finite or it is flat."""
+    rows = np.asarray(matrix, np.float64)[:3]
+    if rows.shape != (3, 4) or not np.isfinite(rows).all() or np.linalg.det(rows[:, :3]) == 0:
+        return None
+    return tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in rows)
 
 
 def common_spacing(sizes: Mapping[str, tuple[float, str]], lengths: Mapping[str, int]) -> tuple[Spacing, str] | None:

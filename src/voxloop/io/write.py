@@ -16,8 +16,8 @@ from voxloop.io.atomic import replacing as replacing_one
 from voxloop.io.atomic import replacing_files, storing
 from voxloop.io.formats import Format, format_to_write, name_without_suffix
 from voxloop.io.inside import is_numbered
-from voxloop.io.writers import Content, Header, VolumeWriter
-from voxloop.volume import ArrayLike, Spacing, Volume
+from voxloop.io.writers import Content, Header, OmeZarrVersion, VolumeWriter
+from voxloop.volume import Affine, ArrayLike, Spacing, Volume
 
 
 @contextmanager
@@ -33,6 +33,9 @@ def create_volume(
     content: Content = "image",
     class_names: Sequence[str] = (),
     class_colors: Sequence[str] = (),
+    axes: str | None = None,
+    affine: Affine | None = None,
+    ome_zarr: OmeZarrVersion = "0.5",
     overwrite: bool = False,
 ) -> Iterator[VolumeWriter]:
     """Write a volume block by block, in bounded memory.
@@ -44,7 +47,7 @@ def create_volume(
     ----------
     path
         Where to; the suffix says in which format: ``.tif``, ``.tiff`` (OME-TIFF, uncompressed, BigTIFF from 2 GB),
-        ``.npy`` (voxels only), ``.zarr`` (OME-Zarr 0.5 with a pyramid of scales), ``.h5`` (HDF5, with the axes as
+        ``.npy`` (voxels only), ``.zarr`` (OME-Zarr with a pyramid of scales), ``.h5`` (HDF5, with the axes as
         ilastik has them), ``.n5``, ``.nii``, ``.nii.gz``, ``.mrc`` or ``.nrrd``. A path such as
         ``cells_{slice_index:04d}.png`` writes a file per slice (PNG, BMP or TIFF).
     shape
@@ -61,6 +64,13 @@ def create_volume(
         Whether coarser scales are made by the mean (``"image"``) or by picking a voxel (``"labels"``).
     class_names, class_colors
         What the labels 1, 2, ... are called, and their colours such as ``"#ff8800"``.
+    axes
+        Order of the axes in the file, such as ``"czyx"``; by default the format's usual one. HDF5, N5 and npy hold any,
+        TIFF ``zcyx`` as well as ``czyx``, NRRD ``zyxc`` as well as ``czyx``.
+    affine
+        Where the voxels lie in space, see `Volume`; kept by NIfTI and NRRD.
+    ome_zarr
+        Version of OME-Zarr: 0.5 is Zarr 3, 0.4 is Zarr 2, for older programs.
     overwrite
         Whether an existing file may be replaced.
 
@@ -94,6 +104,9 @@ def create_volume(
         content=content,
         class_names=tuple(class_names),
         class_colors=tuple(class_colors),
+        axes=format_.axes_to_write(axes, len(shape)),
+        affine=affine,
+        ome_zarr=ome_zarr,
     )
     replacing = replacing_files if is_numbered(path) else replacing_one
     with replacing(path, overwrite=overwrite) as temporary:
@@ -119,6 +132,7 @@ def save_volume(
     content: Content = "image",
     class_names: Sequence[str] = (),
     class_colors: Sequence[str] = (),
+    affine: Affine | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write an array, block by block and in threads: it may lie on disk and be larger than memory.
@@ -144,6 +158,7 @@ def save_volume(
         content=content,
         class_names=class_names,
         class_colors=class_colors,
+        affine=affine,
         overwrite=overwrite,
     ) as writer:
 

@@ -19,9 +19,10 @@ from voxloop.blocks import Box, Shape3
 from voxloop.errors import InputError
 from voxloop.io.atomic import storing
 from voxloop.io.units import unit_name
-from voxloop.volume import Spacing, check_spacing
+from voxloop.volume import Affine, Spacing, check_spacing
 
 Content = Literal["image", "labels"]
+OmeZarrVersion = Literal["0.4", "0.5"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Header:
     content: Content = "image"
     class_names: tuple[str, ...] = ()
     class_colors: tuple[str, ...] = ()
+    axes: str = ""
+    affine: Affine | None = None
+    ome_zarr: OmeZarrVersion = "0.5"
 
     def __post_init__(self) -> None:
         if len(self.shape) not in (3, 4) or prod(self.shape) == 0:
@@ -60,6 +64,9 @@ class Header:
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "spacing", check_spacing(self.spacing))
         object.__setattr__(self, "unit", unit_name(self.unit))
+        object.__setattr__(self, "axes", self.axes or "zyxc"[: len(self.shape)])
+        if self.ome_zarr not in ("0.4", "0.5"):
+            raise InputError(f"ome_zarr must be '0.4' or '0.5', not {self.ome_zarr!r}")
 
     @property
     def n_channels(self) -> int:
@@ -71,6 +78,20 @@ class Header:
         """Voxels along (z, y, x)."""
         z, y, x = self.shape[:3]
         return z, y, x
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Size along each of `axes`, the order in the file."""
+        return tuple(self.shape["zyxc".index(axis)] for axis in self.axes)
+
+    def stored_slices(self, box: Box) -> tuple[slice, ...]:
+        """Slices that cut `box`, with all channels, out of an array of the file's axes."""
+        slices = (*box.slices, slice(0, self.n_channels))
+        return tuple(slices["zyxc".index(axis)] for axis in self.axes)
+
+    def stored_block(self, block: NDArray[Any]) -> NDArray[Any]:
+        """Return a block (z, y, x) or (z, y, x, c) with the axes of the file, C-contiguous."""
+        return np.ascontiguousarray(block.transpose(["zyxc".index(axis) for axis in self.axes]))
 
 
 class VolumeWriter(ABC):
@@ -135,13 +156,10 @@ class RawWriter(VolumeWriter):
     by a signal, where a write raises an error that can be told to the user. Voxels never written are 0.
     """
 
-    def __init__(self, path: Path, header: Header, *, offset: int, channels_first: bool) -> None:
+    def __init__(self, path: Path, header: Header, *, offset: int) -> None:
         self.header = header
-        z, y, x = header.spatial_shape
-        plane = y * x * header.n_channels * header.dtype.itemsize
-        self.block_shape = (min(z, max(1, 2**23 // plane)), y, x)
-        self._channels_first = channels_first and len(header.shape) == 4
-        self._shape = (header.n_channels, z, y, x) if self._channels_first else header.shape
+        self.block_shape = _slab_shape(header)
+        self._shape = header.stored_shape
         self._offset = offset
         self._lock = threading.Lock()
         self._file = self._open(path)
@@ -153,13 +171,7 @@ class RawWriter(VolumeWriter):
         return path.open("r+b", buffering=0)
 
     def _write(self, box: Box, block: NDArray[Any]) -> None:
-        slices: tuple[slice, ...] = box.slices
-        if self._channels_first:
-            block = np.moveaxis(block, 3, 0)
-            slices = (slice(0, self.header.n_channels), *slices)
-        elif block.ndim == 4:
-            slices = (*slices, slice(0, self.header.n_channels))
-        block = np.ascontiguousarray(block)
+        slices, block = self.header.stored_slices(box), self.header.stored_block(block)
         n_outer = _n_scattered_axes(block.shape, self._shape)
         strides = [prod(self._shape[axis + 1 :]) for axis in range(len(self._shape))]
         first = sum(s.start * stride for s, stride in zip(slices, strides, strict=True))
@@ -189,20 +201,30 @@ class EncodedWriter(RawWriter):
     Blocks come in any order and shape, but a compressed stream is written from its beginning.
     """
 
-    def __init__(self, path: Path, header: Header, *, channels_first: bool = False) -> None:
-        super().__init__(path, header, offset=0, channels_first=channels_first)
+    def __init__(self, path: Path, header: Header) -> None:
+        super().__init__(path, header, offset=0)
 
     def _open(self, path: Path) -> IO[bytes]:
         return tempfile.TemporaryFile(dir=path.parent, buffering=0)
 
     @abstractmethod
     def _encode(self, voxels: NDArray[Any]) -> None:
-        """Write the file from the memory map of all voxels, (z, y, x), (z, y, x, c) or (c, z, y, x)."""
+        """Write the file from the memory map of all voxels, with the axes of the header."""
 
     def finish(self) -> None:
         """Encode what was collected."""
         self._encode(np.memmap(self._file, self.header.dtype, mode="r", shape=self._shape))
         super().finish()
+
+
+def _slab_shape(header: Header) -> Shape3:
+    """Return blocks of some 8 MB that lie in one piece in the file: slabs across its slowest axis of space."""
+    axis = "zyx".index(header.axes.replace("c", "")[0])
+    slab = list(header.spatial_shape)
+    plane = prod(header.shape) // slab[axis] * header.dtype.itemsize
+    slab[axis] = min(slab[axis], max(1, 2**23 // plane))
+    z, y, x = slab
+    return z, y, x
 
 
 def _n_scattered_axes(block_shape: tuple[int, ...], shape: tuple[int, ...]) -> int:

@@ -1,4 +1,4 @@
-"""Zarr arrays (v2, v3) and OME-Zarr images (0.4 and 0.5 are read, 0.5 is written).
+"""Zarr arrays (v2, v3) and OME-Zarr images (0.4 and 0.5).
 
 Written arrays are unsharded, in chunks of at most 64^3 voxels: many readers want small random pieces, and what is
 bound for a cluster's file system can be resharded there.
@@ -12,10 +12,11 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
+from numcodecs import Blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
@@ -120,7 +121,7 @@ def _axes_of_dimension_names(array: zarr.Array[Any]) -> str | None:
 
 
 def create(path: Path, header: Header) -> OmeZarrWriter:
-    """Return a writer of an OME-Zarr 0.5 image of axes (z, y, x) or (c, z, y, x)."""
+    """Return a writer of an OME-Zarr image of axes (z, y, x) or (c, z, y, x)."""
     return OmeZarrWriter(path, header)
 
 
@@ -136,7 +137,10 @@ class OmeZarrWriter(VolumeWriter):
         self.block_shape = cast("Shape3", tuple(min(_CHUNK, n) for n in header.spatial_shape))
         self._lock = threading.Lock()
         self._factors = pyramid_factors(header.spatial_shape, header.spacing)
-        self._group = zarr.open_group(path, mode="w-", zarr_format=3, attributes={"ome": _ome(header, self._factors)})
+        ome = _ome(header, self._factors)
+        self._zarr_format: Literal[2, 3] = 3 if header.ome_zarr == "0.5" else 2
+        attributes: dict[str, Any] = {"ome": ome} if header.ome_zarr == "0.5" else ome
+        self._group = zarr.open_group(path, mode="w-", zarr_format=self._zarr_format, attributes=attributes)
         self._finest = self._create_scale(0, header.spatial_shape)
 
     def _create_scale(self, level: int, shape: Shape3) -> zarr.Array[Any]:
@@ -147,10 +151,16 @@ class OmeZarrWriter(VolumeWriter):
             shape=(*lead, *shape),
             dtype=self.header.dtype,
             chunks=(*(1 for _ in lead), *(min(_CHUNK, n) for n in shape)),
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
             fill_value=0,
-            dimension_names=("c", "z", "y", "x") if has_channels else ("z", "y", "x"),
+            **self._encoding(),
         )
+
+    def _encoding(self) -> dict[str, Any]:
+        if self._zarr_format == 3:
+            names = list(self.header.axes)
+            return {"compressors": BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), "dimension_names": names}
+        blosc = Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE)
+        return {"compressors": blosc, "chunk_key_encoding": {"name": "v2", "separator": "/"}}
 
     def _write(self, box: Box, block: NDArray[Any]) -> None:
         if self._is_aligned(box):
@@ -162,7 +172,7 @@ class OmeZarrWriter(VolumeWriter):
 
     def _write_chunks(self, box: Box, block: NDArray[Any]) -> None:
         """Write chunk by chunk: after an error among several at once, Zarr would go on writing in the background."""
-        block = np.moveaxis(block, 3, 0) if block.ndim == 4 else block
+        block = self.header.stored_block(block)
         for piece in self._pieces(box):
             z, y, x = piece.slices_in(box)
             for channel in np.ndindex(self._finest.shape[:-3]):
@@ -250,7 +260,7 @@ def _mean_of_pairs(block: NDArray[Any], axis: int) -> NDArray[Any]:
 
 
 def _ome(header: Header, factors: list[Shape3]) -> dict[str, Any]:
-    """Return the metadata of an OME-Zarr 0.5 image."""
+    """Return the metadata of an OME-Zarr image: of version 0.5 under the key `ome`, of 0.4 with versions inside."""
     unit = {} if header.unit == "pixel" else {"unit": header.unit}
     space = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
     lead = [1.0] if len(header.shape) == 4 else []
@@ -266,14 +276,14 @@ def _ome(header: Header, factors: list[Shape3]) -> dict[str, Any]:
         datasets.append({"path": str(level), "coordinateTransformations": transformations})
     axes = [*([{"name": "c", "type": "channel"}] if lead else []), *space]
     method = {"image": "mean", "labels": "nearest"}[header.content]
-    ome: dict[str, Any] = {
-        "version": "0.5",
-        "multiscales": [{"name": header.name, "type": method, "axes": axes, "datasets": datasets}],
-    }
+    version = {"version": header.ome_zarr}
+    inside, outside = ({}, version) if header.ome_zarr == "0.5" else (version, {})
+    multiscale = {"name": header.name, "type": method, "axes": axes, "datasets": datasets, **inside}
+    ome: dict[str, Any] = {**outside, "multiscales": [multiscale]}
     if header.channel_names:
         ome["omero"] = {"channels": [_omero_channel(name, header.dtype) for name in header.channel_names]}
     if header.content == "labels":
-        ome["image-label"] = _image_label(header)
+        ome["image-label"] = {**_image_label(header), **inside}
     return ome
 
 

@@ -1,123 +1,226 @@
-"""Writing the results of a project to files that other programs open, block by block."""
+"""Writing the results of an image to files that other programs open, block by block."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Progress, map_blocks, partition
-from voxloop.classify import look_up
+from voxloop.blocks import Block, Box, map_blocks, partition
 from voxloop.errors import InputError
-from voxloop.io import create_volume
+from voxloop.io import create_volume, sidecar_of, write_sidecar
+from voxloop.project.images import Crop, crop_box
+from voxloop.project.paths import expand, has_field
+from voxloop.project.results import ImageResults
+from voxloop.project.sources import BY_CLASS, SOURCES, Layer, Source, make_layer, parse_cells
 
-if TYPE_CHECKING:
-    from voxloop.project.project import Project
+DType = Literal["uint8", "uint16", "uint32", "float32"]
+Rescale = Literal["data"] | tuple[float, float]
 
-Source = Literal["segmentation", "probabilities", "uncertainty", "supervoxels", "labels"]
+_BLOCK = (64, 256, 256)  # looked through at a time for the range of the data
+_EXACT = 2**24  # up to here float32 holds every whole number
 
 
 @dataclass(frozen=True)
-class _Result:
-    """What a source looks like as a volume, and a function that gives the voxels of a block."""
+class ExportOptions:
+    """How a result is written.
 
-    dtype: np.dtype[Any]
-    block: Callable[[Block], NDArray[Any]]
-    content: Literal["image", "labels"]
-    channel_names: tuple[str, ...] = ()
+    Attributes
+    ----------
+    crop
+        Three slices (z, y, x) in voxels of the image: write a part of it.
+    dtype
+        Type of a voxel; by default the source's own.
+    rescale
+        The values that become the lowest and the highest of `dtype` (0 and 1 for ``float32``): two numbers, or
+        ``"data"`` for the least and the largest value of what is written. Beyond them values are cut off.
+    axes
+        Order of the axes in the file, such as ``"czyx"``; by default the format's usual one.
+    features
+        For the source ``features``: cells such as ``"hessian:1.6"``, a family and a sigma.
+    ome_zarr
+        Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
+    """
+
+    crop: Crop | None = None
+    dtype: DType | None = None
+    rescale: Rescale | None = None
+    axes: str | None = None
+    features: Sequence[str] = ()
+    ome_zarr: Literal["0.4", "0.5"] = "0.5"
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in get_args(DType):
+            raise InputError(f"dtype is {self.dtype!r}; expected one of {', '.join(get_args(DType))}")
+        if self.rescale not in (None, "data"):
+            object.__setattr__(self, "rescale", _value_range(self.rescale))
+
+
+def export_options(choices: Mapping[str, Any]) -> ExportOptions:
+    """Return the options with these names, or raise `InputError` if there is none of a name."""
+    known = [field.name for field in fields(ExportOptions)]
+    if unknown := set(choices) - set(known):
+        raise InputError(f"export has no option {sorted(unknown)[0]!r}; it has {', '.join(known)}")
+    return ExportOptions(**choices)
 
 
 def export(
-    project: Project,
+    results: ImageResults,
     source: Source,
     path: str | os.PathLike[str],
+    options: ExportOptions | None = None,
     *,
-    image: int,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write one result of one image and return the files written; see `Project.export`."""
+    options = options or ExportOptions()
+    jobs = planned_files(results, source, path)
+    box = crop_box(options.crop, results.volume.shape) or results.volume.box
+    cells = parse_cells(options.features, results.feature_spec) if source == "features" else ()
+    if options.features and not cells:
+        raise InputError(f"features goes with the source features, not with {source}")
+    written = []
+    for class_id, target in jobs.items():
+        layer = _converted(make_layer(source, results, class_id=class_id, cells=cells), source, results, box, options)
+        written += _write(layer, source, results, box, target, options, overwrite=overwrite)
+    return written
+
+
+def planned_files(results: ImageResults, source: Source, path: str | os.PathLike[str]) -> dict[int | None, Path]:
+    """Return the files that an export of `source` writes, by the class that each is about (None: all of them).
+
+    Raises
+    ------
+    InputError
+        If there is no such source, the pattern is wrong, or two files would have one name.
+    """
+    if source not in SOURCES:
+        raise InputError(f"source is {source!r}; expected one of {', '.join(SOURCES)}")
+    values: dict[str, Any] = {"nickname": results.name, "result_type": source}
+    values["dataset_dir"] = results.dataset_dir if has_field(path, "dataset_dir") else Path()
+    if source not in BY_CLASS or not has_field(path, "class"):
+        return {None: expand(path, **values)}
+    files: dict[int | None, Path] = {c.class_id: expand(path, **values, class_name=c.name) for c in results.classes}
+    check_distinct(list(files.values()))
+    return files
+
+
+def check_distinct(files: Sequence[Path]) -> None:
+    """Raise `InputError` if two results would be written to one file."""
+    seen: set[str] = set()
+    for file in files:
+        key = os.path.normcase(file.absolute()).casefold()  # as macOS and Windows compare names
+        if key in seen:
+            raise InputError(f"two results would be written to {file}; tell them apart in the pattern")
+        seen.add(key)
+
+
+def _write(
+    layer: Layer,
+    source: Source,
+    results: ImageResults,
+    box: Box,
+    path: Path,
+    options: ExportOptions,
+    *,
     overwrite: bool,
-    progress: Progress | None,
-) -> None:
-    """Write one result of one image; see `Project.export`."""
-    makers = {
-        "segmentation": _segmentation,
-        "probabilities": _probabilities,
-        "uncertainty": _uncertainty,
-        "supervoxels": _supervoxels,
-        "labels": _labels,
-    }
-    if source not in makers:
-        raise InputError(f"source is {source!r}; expected one of {', '.join(makers)}")
-    result = makers[source](project, image)
-    record = project.images[image]
-    classes = project.annotations.classes if source in ("segmentation", "labels") else ()
+) -> list[Path]:
+    volume = results.volume.crop(box)
     # Names stand for the labels 1, 2, ...: a class that was removed leaves a gap to fill.
-    by_id = {c.class_id: c for c in classes}
+    by_id = {c.class_id: c for c in layer.classes}
     ids = range(1, max(by_id, default=0) + 1)
-    n_channels = len(result.channel_names)
+    described: dict[str, Any] = {
+        "spacing": volume.spacing,
+        "unit": volume.unit,
+        "channel_names": layer.channel_names,
+        "class_names": [by_id[i].name if i in by_id else f"removed {i}" for i in ids],
+        "class_colors": [by_id[i].color if i in by_id else "#000000" for i in ids],
+    }
+    if not overwrite and os.path.lexists(sidecar := sidecar_of(path)):
+        raise InputError(f"{sidecar} exists; choose another name or allow overwriting")
     with create_volume(
         path,
-        (*record.shape, n_channels) if n_channels > 1 else record.shape,
-        result.dtype,
-        spacing=record.spacing,
-        unit=record.unit,
-        channel_names=result.channel_names,
-        content=result.content,
-        class_names=[by_id[i].name if i in by_id else f"removed {i}" for i in ids],
-        class_colors=[by_id[i].color if i in by_id else "#000000" for i in ids],
+        (*box.shape, layer.n_channels) if layer.n_channels > 1 else box.shape,
+        layer.dtype,
+        content=layer.content,
+        axes=options.axes,
+        affine=volume.affine,
+        ome_zarr=options.ome_zarr,
         overwrite=overwrite,
+        **described,
     ) as writer:
-        blocks = partition(record.shape, writer.block_shape)
 
         def write(block: Block) -> None:
-            writer.write(block.inner, result.block(block))
+            writer.write(block.inner, layer.read(_moved(block.inner, box)))
 
-        for _ in map_blocks(write, blocks, executor=project.executor, progress=progress, stage=f"export {source}"):
+        blocks = partition(box.shape, writer.block_shape)
+        stage = f"export {source}"
+        for _ in map_blocks(write, blocks, executor=results.executor, progress=results.progress, stage=stage):
             pass
+    sidecar_written = write_sidecar(path, axes=writer.header.axes, overwrite=overwrite, **described)
+    return [path] if sidecar_written is None else [path, sidecar_written]
 
 
-def _segmentation(project: Project, image: int) -> _Result:
-    dtype = _class_dtype(project)
-    values = project.predict(image).segmentation.astype(dtype)
-    return _Result(dtype, _painter(project, image, values), "labels")
+def _moved(part: Box, box: Box) -> Box:
+    """Return the place in the image of a part of `box`."""
+    start, stop = (tuple(a + b for a, b in zip(at, box.start, strict=True)) for at in (part.start, part.stop))
+    return Box(start, stop)  # type: ignore[arg-type]  # three of each
 
 
-def _probabilities(project: Project, image: int) -> _Result:
-    prediction = project.predict(image)
-    names = tuple(project.class_names[int(class_id)] for class_id in prediction.classes)
-    return _Result(np.dtype(np.float32), _painter(project, image, prediction.probabilities), "image", names)
+def _converted(layer: Layer, source: Source, results: ImageResults, box: Box, options: ExportOptions) -> Layer:
+    """Return a layer with the type and the range of values asked for."""
+    dtype = np.dtype(options.dtype) if options.dtype else layer.dtype
+    if options.rescale is not None:
+        if layer.content == "labels":
+            raise InputError(f"rescale does not go with {source}: its values are labels")
+        low, high = _data_range(layer, results, box) if options.rescale == "data" else options.rescale
+        return replace(layer, dtype=dtype, read=lambda at: _rescaled(layer.read(at), low, high, dtype))
+    if dtype == layer.dtype:
+        return layer
+    if layer.maximum is None and dtype.kind != "f":
+        raise InputError(
+            f"{source} is {layer.dtype}: as {dtype} it needs rescale, the two values that become 0 and "
+            f"{np.iinfo(dtype).max}, such as (0, 1), or 'data'"
+        )
+    highest = _EXACT if dtype.kind == "f" else int(np.iinfo(dtype).max)
+    if (layer.maximum or 0) > highest:
+        raise InputError(f"{source} reaches {layer.maximum:,}, which {dtype} cannot hold")
+    content: Literal["image", "labels"] = "image" if dtype.kind == "f" else layer.content
+    return replace(layer, dtype=dtype, read=lambda at: layer.read(at).astype(dtype), content=content)
 
 
-def _uncertainty(project: Project, image: int) -> _Result:
-    return _Result(np.dtype(np.float32), _painter(project, image, project.uncertainty(image)), "image")
+def _rescaled(values: NDArray[Any], low: float, high: float, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return values with `low` and `high` as the ends of `dtype`, those beyond cut off."""
+    shares = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+    scaled: NDArray[Any] = shares.astype(dtype) if dtype.kind == "f" else np.rint(shares * np.iinfo(dtype).max)
+    return scaled.astype(dtype, copy=False)
 
 
-def _supervoxels(project: Project, image: int) -> _Result:
-    labels = project.supervoxels(image).labels
-    return _Result(np.dtype(np.uint32), lambda block: np.asarray(labels[block.inner.slices]), "labels")
+def _data_range(layer: Layer, results: ImageResults, box: Box) -> tuple[float, float]:
+    """Return the least and the largest value of a layer in `box`; of a constant one, a range that makes it 0."""
+    low, high = np.inf, -np.inf
+    read = layer.read
+
+    def ends(block: Block) -> tuple[float, float]:
+        values = read(_moved(block.inner, box))
+        return float(values.min()), float(values.max())
+
+    blocks = partition(box.shape, _BLOCK)
+    for least, largest in map_blocks(ends, blocks, executor=results.executor, progress=results.progress, stage="range"):
+        low, high = min(low, least), max(high, largest)
+    return (low, high) if high > low else (low, low + 1)
 
 
-def _labels(project: Project, image: int) -> _Result:
-    indices, classes = project.annotations.labelled_voxels(image)
-    shape, dtype = project.images[image].shape, _class_dtype(project)
-
-    def block_of(block: Block) -> NDArray[Any]:
-        plane = shape[1] * shape[2]
-        first, last = np.searchsorted(indices, [block.inner.start[0] * plane, block.inner.stop[0] * plane])
-        slab = np.zeros((block.inner.shape[0], *shape[1:]), dtype)
-        slab.reshape(-1)[indices[first:last] - block.inner.start[0] * plane] = classes[first:last]
-        return slab[:, block.inner.slices[1], block.inner.slices[2]]
-
-    return _Result(dtype, block_of, "labels")
-
-
-def _painter(project: Project, image: int, values: NDArray[Any]) -> Callable[[Block], NDArray[Any]]:
-    """Return a function that gives each voxel of a block the value of its supervoxel."""
-    labels = project.supervoxels(image).labels
-    return lambda block: look_up(np.asarray(labels[block.inner.slices]), values)
-
-
-def _class_dtype(project: Project) -> np.dtype[Any]:
-    return np.dtype(np.uint8 if project.annotations.next_class_id <= 256 else np.uint16)
+def _value_range(values: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(value) for value in values)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise InputError(f"rescale must be 'data' or two numbers, the lower one first, not {values!r}")
+    return low, high

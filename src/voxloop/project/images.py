@@ -152,7 +152,7 @@ def record_image(
             f"{volume.name} has {_words(shown.n_channels, color)} but {like.name} has "
             f"{_words(like.n_channels, like.color)}: the images of a project need the same channels"
         )
-    box = _crop_box(crop, volume.shape)
+    box = crop_box(crop, volume.shape)
     mask_record, mask_data = _record_mask(folder, mask, index, volume.shape, box)
     if isinstance(image, Volume) and not _is_whole_file(image):
         volume = _stored(folder / "images" / f"{index}.npy", volume)
@@ -335,7 +335,7 @@ def _file_record(folder: Path, path: Path, axes: str, fingerprint: str) -> FileR
     return FileRecord(relative=relative, absolute=str(absolute), axes=axes, fingerprint=fingerprint)
 
 
-def _crop_box(crop: Crop | None, shape: Shape3) -> Box | None:
+def crop_box(crop: Crop | None, shape: Shape3) -> Box | None:
     """Return the box that three slices without steps cut out of `shape`, or raise `InputError`."""
     if crop is None:
         return None

@@ -17,12 +17,15 @@ from voxloop.active import PlaneSuggestion, SliceSuggestion, StopSignal, top_unc
 from voxloop.classify import Classifier, Forest, LabelledImage, Prediction, SupervoxelLabels, label_supervoxels
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable
-from voxloop.project import export, models
+from voxloop.project import models
 from voxloop.project.cache import ArrayCache, Entry
+from voxloop.project.export import export, export_options
 from voxloop.project.folder import ProjectFolder
 from voxloop.project.history import History
 from voxloop.project.planes import label_plane
 from voxloop.project.record import Specs
+from voxloop.project.results import ProjectResults
+from voxloop.project.sources import Source
 from voxloop.project.stages import (
     ImageStages,
     Kept,
@@ -251,24 +254,46 @@ class Project(ProjectFolder):
         counts = np.bincount(segmentation, weights=sizes, minlength=self.annotations.next_class_id)
         return {name: float(counts[class_id] / sizes.sum()) for class_id, name in self.class_names.items()}
 
+    def results(self, image: int = 0) -> ProjectResults:
+        """Return the results of an image, computed when they are asked for; what exports and tables are made of."""
+        self._image_record(image)
+        return ProjectResults(self, image)
+
     def export(
-        self, source: export.Source, path: str | os.PathLike[str], *, image: int = 0, overwrite: bool = False
-    ) -> None:
+        self, source: Source, path: str | os.PathLike[str], *, image: int = 0, overwrite: bool = False, **options: Any
+    ) -> list[Path]:
         """Write a result of an image to a file, block by block.
 
         Parameters
         ----------
         source
             ``segmentation`` (uint8 or uint16 class of each voxel, 0 outside the mask), ``probabilities`` (float32, a
-            channel a class), ``uncertainty`` (float32), ``supervoxels`` (uint32) or ``labels`` (the labelled voxels).
+            channel a class), ``uncertainty`` (float32), ``supervoxels`` (uint32), ``labels`` (the labelled voxels),
+            ``masks`` (uint8, 0 or 1, a channel a class), ``objects`` (uint32, a number for each connected piece of a
+            class), ``top_uncertain`` (uint8, 1 where the next labels help most) or ``features`` (float32, the filter
+            responses of `features`).
         path
-            Where to; ``.tif``, ``.npy`` or ``.zarr`` says the format.
+            Where to; the suffix says the format, see `create_volume`. It may hold ``{dataset_dir}`` (the folder of the
+            image), ``{nickname}`` (its name), ``{result_type}`` (the source), ``{slice_index}`` (a file a slice) and,
+            for probabilities and masks, ``{class}`` (a file a class).
         image
             Which image.
         overwrite
             Whether an existing file may be replaced.
+        **options
+            `crop`, `dtype`, `rescale`, `axes`, `features`, `ome_zarr`: see `ExportOptions`.
+
+        Returns
+        -------
+        list of Path
+            The files written. What a format cannot hold (see the table of formats) is in a JSON file beside it.
+
+        Raises
+        ------
+        InputError
+            If an argument cannot be used, or a file exists.
         """
-        export.export(self, source, path, image=image, overwrite=overwrite, progress=self.progress)
+        return export(self.results(image), source, path, export_options(options), overwrite=overwrite)
 
     def state_of(self, stage: Stage, image: int = 0) -> State:
         """Return whether a stage's result is on the disk, was made from something that has changed, or is missing."""

@@ -1,0 +1,242 @@
+"""What can be exported: each source as a volume, of which any box can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxloop.blocks import Box
+from voxloop.classify import look_up
+from voxloop.errors import InputError
+from voxloop.features import preview_feature, scale_channels
+from voxloop.project.annotations import LabelClass
+from voxloop.project.objects import find_objects
+from voxloop.project.results import ImageResults
+from voxloop.specs import FAMILIES, FeatureFamily, FeatureSpec
+
+Source = Literal[
+    "segmentation",
+    "probabilities",
+    "uncertainty",
+    "supervoxels",
+    "labels",
+    "masks",
+    "objects",
+    "top_uncertain",
+    "features",
+]
+SOURCES: tuple[Source, ...] = get_args(Source)
+BY_CLASS: tuple[Source, ...] = ("probabilities", "masks")  # which `{class}` in a path splits into a file a class
+
+Cell = tuple[FeatureFamily, float]
+_HIGHLIGHT = "#00ffff"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A source as a volume.
+
+    Attributes
+    ----------
+    dtype
+        Type of a voxel.
+    read
+        Gives the voxels (z, y, x) or (z, y, x, c) of a box of the image.
+    content
+        Whether the values measure something or name something.
+    maximum
+        The highest value, if the values are whole numbers.
+    channel_names
+        One per channel; one channel or none is a volume (z, y, x).
+    classes
+        What the values 1, 2, ... stand for.
+    """
+
+    dtype: np.dtype[Any]
+    read: Callable[[Box], NDArray[Any]]
+    content: Literal["image", "labels"]
+    maximum: int | None = None
+    channel_names: tuple[str, ...] = ()
+    classes: tuple[LabelClass, ...] = ()
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+        return max(1, len(self.channel_names))
+
+
+def make_layer(
+    source: Source, results: ImageResults, *, class_id: int | None = None, cells: Sequence[Cell] = ()
+) -> Layer:
+    """Return a source of an image.
+
+    Parameters
+    ----------
+    source
+        Which.
+    results
+        What is known of the image.
+    class_id
+        Of ``probabilities`` and ``masks``: this class only, as a volume without channels.
+    cells
+        Of ``features``: family and sigma of each.
+    """
+    if source == "probabilities":
+        return _probabilities(results, class_id)
+    if source == "masks":
+        return _masks(results, class_id)
+    if source == "features":
+        return _features(results, cells)
+    return _MAKERS[source](results)
+
+
+def _segmentation(results: ImageResults) -> Layer:
+    dtype = _class_dtype(results)
+    values = results.prediction().segmentation.astype(dtype)
+    read = _painter(results, values)
+    return Layer(dtype, read, "labels", int(values.max(initial=0)), classes=results.classes)
+
+
+def _probabilities(results: ImageResults, class_id: int | None) -> Layer:
+    prediction = results.prediction()
+    names = {c.class_id: c.name for c in results.classes}
+    columns = [i for i, c in enumerate(prediction.classes) if class_id in (None, c)]
+    values = prediction.probabilities[:, columns]
+    channel_names = tuple(names[int(prediction.classes[i])] for i in columns)
+    return Layer(np.dtype(np.float32), _painter(results, _squeezed(values)), "image", channel_names=channel_names)
+
+
+def _masks(results: ImageResults, class_id: int | None) -> Layer:
+    segmentation = results.prediction().segmentation
+    chosen = [c for c in results.classes if class_id in (None, c.class_id)]
+    values = np.stack([segmentation == c.class_id for c in chosen], axis=1).astype(np.uint8)
+    read = _painter(results, _squeezed(values))
+    if class_id is None:
+        return Layer(np.dtype(np.uint8), read, "image", 1, channel_names=tuple(c.name for c in chosen))
+    only = LabelClass(1, chosen[0].name, chosen[0].color)
+    return Layer(np.dtype(np.uint8), read, "labels", 1, classes=(only,))
+
+
+def _uncertainty(results: ImageResults) -> Layer:
+    return Layer(np.dtype(np.float32), _painter(results, results.uncertainty()), "image")
+
+
+def _top_uncertain(results: ImageResults) -> Layer:
+    values = np.zeros(results.supervoxels().n, np.uint8)
+    values[results.top_uncertain().astype(np.int64) - 1] = 1
+    classes = (LabelClass(1, "most uncertain", _HIGHLIGHT),)
+    return Layer(np.dtype(np.uint8), _painter(results, values), "labels", 1, classes=classes)
+
+
+def _supervoxels(results: ImageResults) -> Layer:
+    supervoxels = results.supervoxels()
+    return Layer(
+        np.dtype(np.uint32), lambda box: np.asarray(supervoxels.labels[box.slices]), "labels", supervoxels.n
+    )  # fmt: skip
+
+
+def _objects(results: ImageResults) -> Layer:
+    objects = find_objects(results)
+    return Layer(np.dtype(np.uint32), _painter(results, objects.of_supervoxel), "labels", objects.n)
+
+
+def _labels(results: ImageResults) -> Layer:
+    indices, classes = results.labelled_voxels()
+    dtype, shape = _class_dtype(results), results.volume.shape
+    plane = shape[1] * shape[2]
+
+    def read(box: Box) -> NDArray[Any]:
+        first, last = np.searchsorted(indices, [box.start[0] * plane, box.stop[0] * plane])
+        slab = np.zeros((box.shape[0], *shape[1:]), dtype)
+        slab.reshape(-1)[indices[first:last] - box.start[0] * plane] = classes[first:last]
+        return slab[:, box.slices[1], box.slices[2]]
+
+    return Layer(dtype, read, "labels", int(classes.max(initial=0)), classes=results.classes)
+
+
+def _features(results: ImageResults, cells: Sequence[Cell]) -> Layer:
+    volume, spec = results.volume, results.feature_spec
+    prefixes = [""] if volume.n_channels == 1 else [f"{name} " for name in _image_channels(volume.n_channels, results)]
+    names: list[str] = []
+    for prefix in prefixes:
+        for family, sigma in cells:
+            one = _cell_spec(spec, family, sigma)
+            planar = volume.is_2d or sigma in one.sigmas_2d
+            names += [prefix + name for name in scale_channels(one, sigma, planar=planar)]
+
+    def read(box: Box) -> NDArray[Any]:
+        parts = [
+            preview_feature(volume, family, sigma, box, spec=_cell_spec(spec, family, sigma), channel=channel)
+            for channel in range(volume.n_channels)
+            for family, sigma in cells
+        ]
+        responses: NDArray[np.float32] = np.moveaxis(np.concatenate(parts), 0, -1)
+        return responses if len(names) > 1 else responses[..., 0]
+
+    return Layer(np.dtype(np.float32), read, "image", channel_names=tuple(names))
+
+
+def parse_cells(texts: Sequence[str], spec: FeatureSpec) -> tuple[Cell, ...]:
+    """Return the cells of the filter bank that texts such as ``"hessian:1.6"`` name.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one is not a family and a sigma at which the family is computed.
+    """
+    if not texts:
+        raise InputError("name the features to export, such as features=['gaussian:1.6', 'hessian:3.5']")
+    return tuple(_parse_cell(text, spec) for text in texts)
+
+
+def _parse_cell(text: str, spec: FeatureSpec) -> Cell:
+    name, _, number = text.partition(":")
+    family = next((f for f in FAMILIES if f == name), None)
+    try:
+        sigma = float(number)
+        if family is not None:
+            _cell_spec(spec, family, sigma)
+            return family, sigma
+    except ValueError:  # InputError is one
+        pass
+    raise InputError(
+        f"features holds {text!r}; expected FAMILY:SIGMA of {', '.join(FAMILIES)} and a sigma of at least 0.5 "
+        "(gaussian: above 0)"
+    )
+
+
+def _cell_spec(spec: FeatureSpec, family: FeatureFamily, sigma: float) -> FeatureSpec:
+    return spec.changed(families=(family,), sigmas=(sigma,), sigmas_2d=tuple(s for s in spec.sigmas_2d if s == sigma))
+
+
+def _image_channels(n: int, results: ImageResults) -> Sequence[str]:
+    return results.volume.channel_names or [f"channel_{i + 1}" for i in range(n)]
+
+
+def _painter(results: ImageResults, values: NDArray[Any]) -> Callable[[Box], NDArray[Any]]:
+    """Return a function that gives each voxel of a box the value of its supervoxel."""
+    labels = results.supervoxels().labels
+    return lambda box: look_up(np.asarray(labels[box.slices]), values)
+
+
+def _squeezed(values: NDArray[Any]) -> NDArray[Any]:
+    """Return (n, k) values as (n,) if there is one column: a volume without channels."""
+    return values[:, 0] if values.shape[1] == 1 else values
+
+
+def _class_dtype(results: ImageResults) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if max((c.class_id for c in results.classes), default=0) < 256 else np.uint16)
+
+
+_MAKERS: dict[Source, Callable[[ImageResults], Layer]] = {
+    "segmentation": _segmentation,
+    "uncertainty": _uncertainty,
+    "supervoxels": _supervoxels,
+    "labels": _labels,
+    "objects": _objects,
+    "top_uncertain": _top_uncertain,
+}
