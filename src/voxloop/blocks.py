@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
-import psutil
-
 from voxloop.errors import InputError
 
 Shape3 = tuple[int, int, int]
@@ -209,6 +207,8 @@ def memory_budget(memory: int | str | None = None) -> int:
 
 def free_memory() -> int:
     """Return how many bytes are free: on the machine, or in the control group of a container or batch job, if less."""
+    import psutil  # here, for whatever reads a file imports this module
+
     free = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError, StopIteration):  # no Linux, no control groups (version 2), or no limit
         groups = Path("/proc/self/cgroup").read_text().splitlines()
