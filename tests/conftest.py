@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 from voxloop.io import save_volume
@@ -58,3 +62,64 @@ def cells(tmp_path: Path, _cells_template: Path) -> Path:
     folder = tmp_path / "cells"
     shutil.copytree(_cells_template, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_ilp() -> Callable[..., Path]:
+    """Return a function that writes an ilastik project, in the layout of ilastik's serializers.
+
+    `lanes` are dicts: `path`, `axes` and `shape` of an image, and `blocks`, pairs of a block slice and its labels.
+    """
+
+    def write(
+        path: Path,
+        lanes: list[dict[str, Any]],
+        *,
+        workflow: str = "Voxel Segmentation Workflow",
+        version: str = "1.4.1",
+        names: tuple[str, ...] = ("background", "mitochondria"),
+        filters: tuple[str, ...] = ("GaussianSmoothing", "LaplacianOfGaussian", "StructureTensorEigenvalues"),
+        sigmas: tuple[float, ...] = (0.3, 0.7, 1.6),
+        selected: Any = ((1, 1, 1), (0, 1, 1), (0, 1, 1)),
+        planar: tuple[bool, ...] = (False, False, True),
+    ) -> Path:
+        with h5py.File(path, "w") as file:
+            file["ilastikVersion"] = version.encode()
+            file["workflowName"] = workflow.encode()
+            file["currentApplet"] = 3
+            file.create_group("Input Data/local_data")
+            file["Input Data/Role Names"] = [b"Raw Data", b"Prediction Mask"]
+            file["Input Data/StorageVersion"] = b"0.2"
+            labels = file.create_group("VoxelSegmentation" if workflow.startswith("Voxel") else "PixelClassification")
+            for index, lane in enumerate(lanes):
+                roles = file.create_group(f"Input Data/infos/lane{index:04d}")
+                roles.create_group("Prediction Mask")
+                info = roles.create_group("Raw Data")
+                info["allowLabels"] = True
+                tags = [{"key": a, "typeFlags": 2, "resolution": 0, "description": ""} for a in lane.get("axes", "zyx")]
+                info["axistags"] = json.dumps({"axes": tags}).encode()
+                info["shape"] = np.array(lane["shape"])
+                info["filePath"] = lane["path"].encode()
+                info["location"] = lane.get("location", "FileSystem").encode()
+                info["nickname"] = lane.get("nickname", Path(lane["path"]).stem).encode()
+                info["display_mode"] = b"default"
+                info["datasetId"] = b"0ab1c2d3-0000-11ee-8000-000000000000"
+                info["__class__"] = b"RelativeFilesystemDatasetInfo"
+                of_lane = labels.create_group(f"LabelSets/labels{index:03d}")
+                for number, (where, block) in enumerate(lane.get("blocks", ())):
+                    of_lane[f"block{number:04d}"] = np.asarray(block, np.uint8)
+                    of_lane[f"block{number:04d}"].attrs["blockSlice"] = where.encode()
+            labels["LabelNames"] = [name.encode() for name in names]
+            labels["LabelNames"].attrs["isEmpty"] = not names
+            labels["LabelColors"] = np.array([(255, 225, 25), (0, 130, 200), (230, 25, 75)][: len(names)])
+            labels["PmapColors"] = labels["LabelColors"][()]
+            labels.create_group("Bookmarks")["0000"] = np.void(b"\x80\x04]\x94.")  # a pickle, as ilastik writes it
+            labels["ClassifierFactory"] = np.void(b"\x80\x04cos\nsystem\n.")
+            chosen = file.create_group("FeatureSelections")
+            chosen["FeatureIds"] = [name.encode() for name in filters]
+            chosen["Scales"] = np.array(sigmas)
+            chosen["SelectionMatrix"] = np.array(selected, np.bool_)
+            chosen["ComputeIn2d"] = np.array(planar)
+        return path
+
+    return write

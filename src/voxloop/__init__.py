@@ -32,6 +32,7 @@ _HOMES = {
     "top_uncertain": "voxloop.active",
     "suggest_slices": "voxloop.active",
     "Project": "voxloop.project",
+    "import_ilastik": "voxloop.project",
 }
 __all__ = ["__version__", *_HOMES]
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from voxloop.errors import VoxloopError
     from voxloop.features import compute_features
     from voxloop.io import open_labels, open_volume, save_volume
-    from voxloop.project import Project
+    from voxloop.project import Project, import_ilastik
     from voxloop.specs import ClassifierSpec, FeatureSpec, QuerySpec, SlicSpec
     from voxloop.supervoxels import preview_supervoxels, slic
     from voxloop.volume import Volume

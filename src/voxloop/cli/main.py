@@ -19,6 +19,7 @@ COMMANDS = (
     "new",
     "add",
     "relink",
+    "import-ilastik",
     "supervoxels",
     "features",
     "label",

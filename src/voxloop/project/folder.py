@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike as ArrayInput
 
-from voxloop.blocks import Executor, Progress, default_executor, memory_budget
+from voxloop.blocks import Executor, Progress, Shape3, default_executor, memory_budget
 from voxloop.errors import InputError, MissingFileError, ProjectError, StorageError
 from voxloop.io import count_frames, source_exists
 from voxloop.project import imports
@@ -25,8 +25,10 @@ from voxloop.project.images import (
     Crop,
     ImageRecord,
     ProjectImage,
+    check_alike,
     open_image,
     record_image,
+    record_missing_image,
     relinked,
     relinked_mask,
 )
@@ -235,6 +237,7 @@ class ProjectFolder:
         channels: Channels | None = None,
         frame: int | None = None,
         color: Color = "stored",
+        name: str | None = None,
     ) -> int:
         """Add an image and return its index.
 
@@ -254,6 +257,8 @@ class ProjectFolder:
             Which time point of a series, counted from 0: each is an image of its own.
         color
             ``"lab"`` to see red, green and blue as CIE L*a*b*, in which distances are as large as they look.
+        name
+            What it is called; by default the file's name without its suffix.
 
         Raises
         ------
@@ -277,6 +282,7 @@ class ProjectFolder:
             channels=channels,
             frame=frame,
             color=color,
+            name=name,
             like=self.images[0] if self.images else None,
         )
         self._add(record)
@@ -304,6 +310,34 @@ class ProjectFolder:
         if not chosen:
             raise InputError(f"frames are {frames.start}:{frames.stop} but {image} has {n_frames} time points")
         return [self.add_image(image, frame=frame, **image_options) for frame in chosen]
+
+    def add_missing_image(
+        self, path: str, *, name: str, axes: str, shape: Shape3, n_channels: int, frame: int | None = None
+    ) -> int:
+        """Add an image whose file is not there, to be labelled now and found by `relink` later; return its index.
+
+        Parameters
+        ----------
+        path
+            Where it was, an absolute path.
+        name
+            What it is called.
+        axes
+            A letter per dimension of the file, or empty if the file will tell.
+        shape
+            Voxels along (z, y, x).
+        n_channels
+            Number of channels.
+        frame
+            Which time point of a series.
+        """
+        record = record_missing_image(
+            self.folder, path, name=name, axes=axes, shape=shape, n_channels=n_channels, frame=frame
+        )
+        if self.images:
+            check_alike(record, self.images[0])
+        self._add(record)
+        return len(self.images) - 1
 
     def missing_files(self) -> list[str]:
         """Return where the images and masks were that are missing now, absolute paths as they were remembered."""

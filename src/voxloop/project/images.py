@@ -28,6 +28,11 @@ Index = Annotated[int, Field(ge=0)]
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
+def is_windows_path(path: str) -> bool:
+    """Return whether a path is an absolute one of Windows."""
+    return bool(_WINDOWS.match(path))
+
+
 class FileRecord(Spec):
     """A file of the project: `relative` to the project folder is tried first, then `absolute`.
 
@@ -56,7 +61,7 @@ class FileRecord(Spec):
 
         None if it was not in `old`. Paths of Windows are understood on other systems: projects travel.
         """
-        flavour = PureWindowsPath if _WINDOWS.match(self.absolute) else PurePosixPath
+        flavour = PureWindowsPath if is_windows_path(self.absolute) else PurePosixPath
         try:
             below = flavour(self.absolute).relative_to(flavour(old))
         except ValueError:
@@ -130,6 +135,7 @@ def record_image(
     channels: Channels | None,
     frame: int | None,
     color: Color,
+    name: str | None,
     like: ImageRecord | None,
 ) -> tuple[ImageRecord, ProjectImage]:
     """Open an image for the first time; one that no file holds as it is gets stored in the project folder.
@@ -147,11 +153,8 @@ def record_image(
     chosen = None if channels is None else volume.channel_indices(channels)
     seen = volume if chosen is None else volume.with_channels(chosen)
     shown = as_lab(seen) if color == "lab" else seen
-    if like is not None and (shown.n_channels, color) != (like.n_channels, like.color):
-        raise InputError(
-            f"{volume.name} has {_words(shown.n_channels, color)} but {like.name} has "
-            f"{_words(like.n_channels, like.color)}: the images of a project need the same channels"
-        )
+    if like is not None:
+        _check_alike(volume.name, shown.n_channels, color, like)
     box = crop_box(crop, volume.shape)
     mask_record, mask_data = _record_mask(folder, mask, index, volume.shape, box)
     if isinstance(image, Volume) and not _is_whole_file(image):
@@ -160,7 +163,7 @@ def record_image(
     used = seen.crop(box) if box else seen
     shown = shown.crop(box) if box else shown
     record = ImageRecord(
-        name=volume.name,
+        name=name or volume.name,
         file=_file_record(folder, volume.path, volume.axes, used.fingerprint()),
         shape=used.shape,
         n_channels=shown.n_channels,
@@ -176,6 +179,19 @@ def record_image(
     return record, ProjectImage(shown, mask_data)
 
 
+def check_alike(record: ImageRecord, like: ImageRecord) -> None:
+    """Raise `InputError` unless two images have the same channels: one classifier learns from both."""
+    _check_alike(record.name, record.n_channels, record.color, like)
+
+
+def _check_alike(name: str, n_channels: int, color: Color, like: ImageRecord) -> None:
+    if (n_channels, color) != (like.n_channels, like.color):
+        raise InputError(
+            f"{name} has {_words(n_channels, color)} but {like.name} has {_words(like.n_channels, like.color)}: "
+            "the images of a project need the same channels"
+        )
+
+
 def _words(n_channels: int, color: Color) -> str:
     return f"{n_channels} channel{'s' * (n_channels != 1)}{' in Lab' * (color == 'lab')}"
 
@@ -184,7 +200,7 @@ def record_missing_image(
     folder: Path, path: str, *, name: str, axes: str, shape: Shape3, n_channels: int, frame: int | None
 ) -> ImageRecord:
     """Return the record of an image whose file is not there, to be found by `relinked` later."""
-    where = _file_record(folder, Path(path), axes, "") if not _WINDOWS.match(path) else None
+    where = _file_record(folder, Path(path), axes, "") if not is_windows_path(path) else None
     file = where or FileRecord(relative=path, absolute=path, axes=axes, fingerprint="")
     return ImageRecord(
         name=name,
@@ -230,18 +246,32 @@ def relinked(folder: Path, record: ImageRecord, path: Path) -> ImageRecord:
         used = _as_recorded(path, record)
         _check_same(path, used, record.shape, record.file.fingerprint)
         return record.changed(file=_file_record(folder, path, record.file.axes, record.file.fingerprint))
-    used = open_volume(path, axes=record.file.axes or None, frame=record.frame)
-    if used.shape != record.shape or used.n_channels != record.n_channels:
-        raise ProjectError(
-            f"{path} has shape {used.shape} and {used.n_channels} channel(s), "
-            f"but the image has {record.shape} and {record.n_channels}"
-        )
+    used = _first_look(path, record)
     return record.changed(
         file=_file_record(folder, path, used.axes, used.fingerprint()),
         dtype=str(used.dtype),
         spacing=used.spacing,
         unit=used.unit,
     )
+
+
+def _first_look(path: Path, record: ImageRecord) -> Volume:
+    """Open a file that is to be the image of `record`, which nobody has read: with its axes or with the file's own."""
+    problem: InputError | ProjectError | None = None
+    for axes in dict.fromkeys((record.file.axes or None, None)):
+        try:
+            volume = open_volume(path, axes=axes, frame=record.frame)
+        except InputError as error:
+            problem = problem or error
+            continue
+        if volume.shape == record.shape and volume.n_channels == record.n_channels:
+            return volume
+        problem = ProjectError(
+            f"{path} has shape {volume.shape} and {_words(volume.n_channels, 'stored')}, but the image has "
+            f"{tuple(record.shape)} and {_words(record.n_channels, 'stored')}"
+        )
+    assert problem is not None
+    raise problem
 
 
 def relinked_mask(folder: Path, record: ImageRecord, path: Path) -> ImageRecord:
