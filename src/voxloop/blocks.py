@@ -104,8 +104,15 @@ class Executor(Protocol):
     def n_workers(self) -> int:
         """How many items are computed at a time."""
 
+    @property
+    def in_process(self) -> bool:
+        """Whether functions run in this process and may keep locks, write to arrays here and so on."""
+
     def limited(self, n_per_process: int) -> Executor:
         """Return the executor that computes at most so many items at a time in each of its processes."""
+
+    def check_folder(self, folder: Path) -> None:
+        """Raise `ClusterError` unless every process finds in a folder what this one writes there."""
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` for each item, in order."""
@@ -115,6 +122,10 @@ class SerialExecutor:
     """One item after the other, in the calling thread."""
 
     n_workers = 1
+    in_process = True
+
+    def check_folder(self, folder: Path) -> None:
+        """Do nothing: there is one process."""
 
     def limited(self, n_per_process: int) -> Self:
         """Return this executor: it computes one item at a time."""
@@ -133,10 +144,15 @@ class ThreadExecutor:
     the caller is slower than the workers.
     """
 
+    in_process = True
+
     def __init__(self, n_workers: int | None = None) -> None:
         self.n_workers = n_workers if n_workers is not None else available_cpus()
         if self.n_workers < 1:
             raise InputError(f"n_workers must be at least 1, not {n_workers}")
+
+    def check_folder(self, folder: Path) -> None:
+        """Do nothing: there is one process."""
 
     def limited(self, n_per_process: int) -> ThreadExecutor:
         """Return an executor of at most so many threads."""
@@ -222,6 +238,11 @@ def within_memory(executor: Executor | None, *, memory: int, item_bytes: int) ->
     """Return the executor, limited to as many items at a time as a process can hold; at least one."""
     executor = executor or default_executor()
     return executor.limited(max(1, memory // max(1, item_bytes)))
+
+
+def in_this_process(executor: Executor | None) -> Executor:
+    """Return the executor if it runs functions here, else threads: for work on arrays that nobody else can reach."""
+    return executor if executor is not None and executor.in_process else default_executor()
 
 
 class Progress(Protocol):

@@ -45,5 +45,9 @@ class ProjectVersionError(ProjectError):
     """The project was written by a newer voxloop."""
 
 
+class ClusterError(VoxloopError, RuntimeError):
+    """A cluster cannot be reached, does not see the same files, or lost its workers."""
+
+
 class Cancelled(VoxloopError):  # noqa: N818 - not an error: somebody asked for it
     """The work was cancelled; what was finished before stays."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from voxloop.blocks import Executor, default_executor
+from voxloop.blocks import Executor, in_this_process
 from voxloop.errors import FormatError, InputError
 from voxloop.kernels.forest import grow_tree, sum_trees
 from voxloop.specs import ClassifierSpec
@@ -108,7 +108,7 @@ class Forest:
             rows = slice(start, start + _ROWS_A_TASK)
             sum_trees(table[rows], self.roots, self.feature, self.threshold, self.left, leaves, out[rows])
 
-        for _ in (executor or default_executor()).map(sum_rows, range(0, table.shape[0], _ROWS_A_TASK)):
+        for _ in in_this_process(executor).map(sum_rows, range(0, table.shape[0], _ROWS_A_TASK)):
             pass
         return out
 
@@ -216,7 +216,7 @@ def fit_forest(
         )  # fmt: skip
         return feature[:n].copy(), threshold[:n].copy(), left[:n].copy(), value[:n].copy()
 
-    trees = list((executor or default_executor()).map(grow, range(spec.n_trees)))
+    trees = list(in_this_process(executor).map(grow, range(spec.n_trees)))
     feature, threshold, left, value = (np.concatenate(parts) for parts in zip(*trees, strict=True))
     roots = np.cumsum([0, *(len(tree[0]) for tree in trees)]).astype(np.int32)
     return Forest(known.astype(np.int32), n_features, roots, feature, threshold, left, value)

@@ -27,20 +27,38 @@ def add_image_choice(parser: argparse.ArgumentParser) -> None:
 
 def add_computing(parser: argparse.ArgumentParser) -> None:
     """Add what a command that computes may use; `open_project` obeys it."""
+    parser.add_argument("--memory", metavar="SIZE", help="memory to use, such as 2GB (default: half of what is free)")
+    parser.add_argument("--workers", type=int, metavar="N", help="use N processes of this machine instead of threads")
     parser.add_argument(
-        "--memory", metavar="SIZE", help="memory for blocks, such as 2GB (default: half of what is free)"
+        "--scheduler", metavar="ADDRESS", help="use the workers of a Dask scheduler, such as tcp://node1:8786"
     )
 
 
 @contextmanager
 def open_project(options: argparse.Namespace, output: Output) -> Iterator[Project]:
-    """Open the project that a command works on, to compute as `--threads` and `--memory` say."""
+    """Open the project that a command works on, to compute with what `add_computing` lets the user choose."""
     from voxloop.project import Project
 
-    with Project.open(
-        options.project, executor=executor(options), progress=output.progress, memory=options.memory
-    ) as project:
+    with (
+        _chosen_executor(options) as chosen,
+        Project.open(options.project, executor=chosen, progress=output.progress, memory=options.memory) as project,
+    ):
         yield project
+
+
+@contextmanager
+def _chosen_executor(options: argparse.Namespace) -> Iterator[Executor]:
+    """Start or connect to a cluster if that is asked for; else there are threads."""
+    choices = given(options, "threads", "workers", "scheduler")
+    if len(choices) > 1:
+        raise InputError(f"give one of {' and '.join(f'--{name}' for name in choices)}")
+    if not choices.keys() & {"workers", "scheduler"}:
+        yield executor(options)
+        return
+    from voxloop.distributed import connect, local_cluster
+
+    with connect(options.scheduler) if options.scheduler is not None else local_cluster(options.workers) as cluster:
+        yield cluster
 
 
 def executor(options: argparse.Namespace) -> Executor:

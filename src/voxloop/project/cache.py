@@ -24,6 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from voxloop.errors import InputError
+from voxloop.io.mapped import map_array
 from voxloop.project.storage import folder_written_atomically, partial_path, remove_leftovers, storage_errors
 
 logger = logging.getLogger(__name__)
@@ -227,7 +228,7 @@ def _open_map(path: Path, stored: _StoredArray, *, mode: Literal["r", "r+"] = "r
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes instead of {stored.n_bytes}")
     if prod(stored.shape) == 0:  # there is nothing to map
         return np.zeros(stored.shape, dtype=stored.dtype)
-    return np.memmap(path, dtype=stored.dtype, mode=mode, offset=stored.offset, shape=stored.shape)
+    return map_array(path, stored.dtype, stored.shape, stored.offset, mode)
 
 
 def _sync_file(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Box, map_blocks, partition
+from voxloop.blocks import Block, Box, in_this_process, map_blocks, partition
 from voxloop.errors import InputError
 from voxloop.io import create_volume, sidecar_of, write_sidecar
 from voxloop.project.images import Crop, crop_box
@@ -159,8 +159,8 @@ def _write(
             writer.write(block.inner, layer.read(_moved(block.inner, box)))
 
         blocks = partition(box.shape, writer.block_shape)
-        stage = f"export {source}"
-        for _ in map_blocks(write, blocks, executor=results.executor, progress=results.progress, stage=stage):
+        executor, stage = in_this_process(results.executor), f"export {source}"
+        for _ in map_blocks(write, blocks, executor=executor, progress=results.progress, stage=stage):
             pass
     sidecar_written = write_sidecar(path, axes=writer.header.axes, overwrite=overwrite, **described)
     return [path] if sidecar_written is None else [path, sidecar_written]

@@ -59,12 +59,12 @@ class ProjectFolder:
         log: AnnotationLog,
         lock: ProjectLock | None,
         *,
-        executor: Executor | None,
+        executor: Executor,
         progress: Progress | None,
         memory: int,
     ) -> None:
         self.folder = folder
-        self.executor = executor or default_executor()
+        self.executor = executor
         self.progress = progress
         self.memory = memory
         self._record = record
@@ -170,7 +170,7 @@ class ProjectFolder:
             If it is damaged, or its labels are missing.
         """
         folder = Path(folder)
-        budget = memory_budget(memory)
+        budget, executor = memory_budget(memory), executor or default_executor()
         if not is_project(folder):
             raise MissingFileError(f"{folder} is no voxloop project: it has no {DOCUMENT}, or none that you may read")
         lock = None if read_only else ProjectLock(folder)
@@ -179,6 +179,7 @@ class ProjectFolder:
         try:
             if lock is not None:
                 remove_leftovers(folder)
+                executor.check_folder(folder)
             record = ProjectRecord.from_document(read_document(folder / DOCUMENT, read_only=read_only))
             if not (folder / LOG).exists():
                 raise ProjectError(f"{folder} has lost its labels: {LOG} is missing; put it back from a backup")

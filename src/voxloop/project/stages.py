@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Executor, Progress, Shape3
+from voxloop.blocks import Executor, Progress, Shape3, in_this_process
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable, compute_scale, with_context
 from voxloop.project.cache import ArrayCache, Entry
@@ -132,11 +132,12 @@ class ImageStages:
     def _slic(self, spec: SlicSpec, digest: str) -> Supervoxels:
         volume, mask = self.image.volume, self.image.mask
         if not self.save:
-            return slic(volume, spec, mask=mask, executor=self.executor, progress=self.progress)
+            return slic(volume, spec, mask=mask, executor=in_this_process(self.executor), progress=self.progress)
         name, sizes = f"supervoxels-{self.index}", {"labels": (volume.shape, np.uint32)}
         with self.cache.create(name, digest, sizes) as draft:
             out = draft.arrays["labels"]
-            computed = slic(volume, spec, mask=mask, executor=self.executor, progress=self.progress, out=out)
+            executor = in_this_process(self.executor)
+            computed = slic(volume, spec, mask=mask, executor=executor, progress=self.progress, out=out)
         arrays, meta = computed.to_arrays()
         self.cache.put(f"supervoxel-tables-{self.index}", digest, arrays, meta=meta)
         return self._load_supervoxels(digest) or computed

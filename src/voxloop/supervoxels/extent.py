@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +58,7 @@ def extent(labels: ArrayLike, n: int, *, executor: Executor | None = None, progr
     last = np.full((n, 3), -1, np.int32)
     counts = tuple(np.zeros(length, np.int64) for length in shape)
 
-    def measure(block: Block) -> _BlockExtent:
-        return _measure_block(labels, n, block)
-
+    measure = partial(_measure_block, labels, n)
     blocks = partition(shape, _BLOCK_SHAPE)
     for part in map_blocks(measure, blocks, executor=executor, progress=progress, stage="extent"):
         rows = part.ids - 1

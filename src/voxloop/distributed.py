@@ -1,0 +1,201 @@
+"""Blocks on a `dask.distributed` cluster: processes of this machine, or the workers of a scheduler.
+
+What travels is small: functions that name the files to read, and the statistics of a block. Everybody reads and
+writes the same files, under the same paths.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import pickle
+import socket
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import voxloop
+from voxloop.blocks import Item, Result
+from voxloop.errors import ClusterError, InputError
+
+try:
+    from distributed import Client, Future, KilledWorker, LocalCluster, Worker
+except ImportError:
+    raise InputError('a cluster needs dask.distributed: pip install "voxloop[cluster]"') from None
+
+CONNECT_SECONDS = 10
+WORKER_SECONDS = 60  # for the first worker to appear
+_SCATTERED = 100_000  # bytes of a function: more is sent to each worker once, not along with each block
+
+
+class DaskExecutor:
+    """The workers of a `dask.distributed` scheduler, one item for each of their threads.
+
+    Functions and items must pickle by name, as functions of a module and `functools.partial` of them do. The blocks
+    of a worker that dies are computed again by others. At most twice as many items as there are threads are under way.
+
+    Parameters
+    ----------
+    client
+        A connection to the scheduler; stays open.
+    n_per_process
+        Items that a worker may compute at a time; by default as many as it has threads.
+    """
+
+    in_process = False
+
+    def __init__(self, client: Client, *, n_per_process: int | None = None) -> None:
+        self._client = client
+        self._n_per_process = n_per_process
+
+    @property
+    def n_workers(self) -> int:
+        """How many items are computed at a time: the threads of all workers, as far as they may be used."""
+        return max(1, sum(self._threads_to_use(n) for n in self._client.nthreads().values()))
+
+    def limited(self, n_per_process: int) -> DaskExecutor:
+        """Return an executor of the same workers that computes at most so many items at a time in each."""
+        return DaskExecutor(self._client, n_per_process=self._threads_to_use(n_per_process))
+
+    def _threads_to_use(self, n: int) -> int:
+        return n if self._n_per_process is None else min(n, self._n_per_process)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield `function(item)` for each item, in order; what has not started is dropped when the caller stops.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler is lost, or one item was lost with its worker again and again.
+        """
+        payload = pickle.dumps(function)
+        sent = self._client.scatter(payload, broadcast=True, hash=False) if len(payload) > _SCATTERED else payload
+        # A second helping keeps the workers busy, but a limit is there for the memory of what runs.
+        n_under_way = self.n_workers * (1 if self._n_per_process is not None else 2)
+        remaining = iter(items)
+        waiting: deque[Future[Any]] = deque()
+
+        def submit(number: int) -> None:
+            for item in itertools.islice(remaining, number):
+                waiting.append(self._client.submit(_call, sent, item, key=f"voxloop-{uuid.uuid4().hex}"))
+
+        try:
+            submit(n_under_way)
+            while waiting:
+                result = _result(waiting[0])
+                waiting.popleft()
+                submit(1)
+                yield result
+        finally:
+            self._drop(waiting)
+
+    def _drop(self, futures: Iterable[Future[Any]]) -> None:
+        """Cancel what has not started, and wait for what has: it may be writing to a file."""
+        keys = {future.key for future in futures}
+        if not keys or self._client.status != "running":
+            return
+        self._client.cancel(list(futures), force=True)
+        while any(self._client.run(_still_runs, keys, on_error="ignore").values()):
+            time.sleep(0.02)
+
+    def check_folder(self, folder: Path) -> None:
+        """Raise `ClusterError` unless every worker finds in `folder` what is written here, and runs this voxloop."""
+        token = uuid.uuid4().hex
+        path = folder.resolve() / f".reachable-{token}"
+        path.write_text(token)
+        try:
+            answers = self._client.run(_look, str(path))
+        finally:
+            path.unlink()
+        for worker, (host, text, version) in answers.items():
+            if text != token:
+                raise ClusterError(
+                    f"worker {worker} on {host} does not find what is written to {folder.resolve()}; a project on a "
+                    "cluster must lie on a file system that all machines share, under the same path"
+                )
+            if version != voxloop.__version__:
+                raise ClusterError(f"worker {worker} on {host} runs voxloop {version}, not {voxloop.__version__}")
+
+
+@contextmanager
+def local_cluster(n_workers: int) -> Iterator[DaskExecutor]:
+    """Start worker processes on this machine, with one thread each; they end with the ``with`` block.
+
+    Raises
+    ------
+    InputError
+        If `n_workers` is below 1.
+    """
+    if n_workers < 1:
+        raise InputError(f"n_workers must be at least 1, not {n_workers}")
+    # Dask's limit would count the pages of mapped files, which the system takes back when it needs them.
+    cluster = LocalCluster(
+        n_workers=n_workers, threads_per_worker=1, processes=True, memory_limit=0,
+        dashboard_address=":0", silence_logs=logging.CRITICAL,
+    )  # fmt: skip
+    with cluster, Client(cluster, set_as_default=False) as client:
+        yield DaskExecutor(client)
+
+
+@contextmanager
+def connect(address: str) -> Iterator[DaskExecutor]:
+    """Use the workers of a scheduler, such as ``"tcp://node1:8786"``.
+
+    Raises
+    ------
+    ClusterError
+        If no scheduler answers, or it has no workers.
+    """
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is raised, in one line
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"no scheduler answers at {address}: {' '.join(str(error).split())}") from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except TimeoutError:
+            raise ClusterError(f"the scheduler at {address} has no workers: start some with dask worker") from None
+        yield DaskExecutor(client)
+
+
+def _result(future: Future[Any]) -> Any:
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise ClusterError(
+            f"a block was lost {error.allowed_failures + 1} times with the worker that computed it; a worker may need "
+            "more memory, or a smaller --memory"
+        ) from None
+    except CancelledError:
+        raise ClusterError("the connection to the scheduler was lost; run it again to go on") from None
+
+
+@lru_cache(maxsize=4)
+def _load(payload: bytes) -> Callable[[Any], Any]:
+    """Return a function that was sent here, with the files it reads; they stay open for the next blocks."""
+    function: Callable[[Any], Any] = pickle.loads(payload)  # noqa: S301 - sent by the client, as dask itself does it
+    return function
+
+
+def _call(payload: bytes, item: Any) -> Any:
+    return _load(payload)(item)
+
+
+def _still_runs(keys: set[str], dask_worker: Worker) -> bool:
+    return any(task.key in keys for task in dask_worker.state.executing)
+
+
+def _look(path: str) -> tuple[str, str | None, str]:
+    """Return the name of this machine, what the file holds, and the version of voxloop."""
+    try:
+        text = Path(path).read_text()
+    except OSError:
+        text = None
+    return socket.gethostname(), text, voxloop.__version__
