@@ -15,7 +15,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ except ImportError:
     raise InputError('a cluster needs dask.distributed: pip install "voxloop[cluster]"') from None
 
 CONNECT_SECONDS = 10
-WORKER_SECONDS = 60  # for the first worker to appear
+WORKER_SECONDS = 60  # for a worker to appear, at first or after the last one died
+_LOOK_SECONDS = 5
 _SCATTERED = 100_000  # bytes of a function: more is sent to each worker once, not along with each block
 
 
@@ -88,7 +89,7 @@ class DaskExecutor:
         try:
             submit(n_under_way)
             while waiting:
-                result = _result(waiting[0])
+                result = _result(self._client, waiting[0])
                 waiting.popleft()
                 submit(1)
                 yield result
@@ -108,6 +109,7 @@ class DaskExecutor:
         """Raise `ClusterError` unless every worker finds in `folder` what is written here, and runs this voxloop."""
         token = uuid.uuid4().hex
         path = folder.resolve() / f".reachable-{token}"
+        _wait_for_worker(self._client)
         path.write_text(token)
         try:
             answers = self._client.run(_look, str(path))
@@ -158,16 +160,30 @@ def connect(address: str) -> Iterator[DaskExecutor]:
     except (OSError, ValueError) as error:
         raise ClusterError(f"no scheduler answers at {address}: {' '.join(str(error).split())}") from None
     with client:
-        try:
-            client.wait_for_workers(1, timeout=WORKER_SECONDS)
-        except TimeoutError:
-            raise ClusterError(f"the scheduler at {address} has no workers: start some with dask worker") from None
+        _wait_for_worker(client)
         yield DaskExecutor(client)
 
 
-def _result(future: Future[Any]) -> Any:
+def _wait_for_worker(client: Client) -> None:
     try:
-        return future.result()
+        client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    except TimeoutError:
+        raise ClusterError("the scheduler has no workers: start some with dask worker") from None
+
+
+def _result(client: Client, future: Future[Any]) -> Any:
+    """Return the result of a block, however long it takes, as long as there are workers."""
+    last_seen = time.monotonic()
+    try:
+        while True:
+            with suppress(TimeoutError):
+                return future.result(timeout=_LOOK_SECONDS)
+            if future.done():  # the timeout was the block's own error
+                return future.result()
+            if client.nthreads():
+                last_seen = time.monotonic()
+            elif time.monotonic() - last_seen > WORKER_SECONDS:
+                raise ClusterError("all workers are gone; start some and run it again to go on")
     except KilledWorker as error:
         raise ClusterError(
             f"a block was lost {error.allowed_failures + 1} times with the worker that computed it; a worker may need "

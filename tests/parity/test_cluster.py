@@ -91,18 +91,6 @@ def test_who_stops_waits_for_what_runs(cluster: DaskExecutor, tmp_path: Path) ->
     assert len(list(tmp_path.iterdir())) == there
 
 
-def test_a_killed_worker_costs_its_blocks_only(cluster: DaskExecutor) -> None:
-    results = cluster.map(square_and_process, range(60))
-    first, victim = next(results)
-    os.kill(victim, signal.SIGKILL)
-    assert [first, *(square for square, _ in results)] == [n**2 for n in range(60)]
-
-
-def test_a_block_that_kills_each_worker_is_given_up(cluster: DaskExecutor) -> None:
-    with pytest.raises(ClusterError, match="a block was lost 4 times with the worker"):
-        list(cluster.map(kill_yourself, [0]))
-
-
 def test_a_map_travels_as_its_path(cluster: DaskExecutor, tmp_path: Path) -> None:
     values = np.arange(10**6, dtype=np.uint32).reshape(100, 100, 100)
     values.tofile(tmp_path / "values")
@@ -197,3 +185,32 @@ def test_no_scheduler(cells: Path, capsys: pytest.CaptureFixture[str], monkeypat
 def test_bad_choices(options: list[str], line: str, cells: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["features", str(cells / "cells.voxloop"), *options]) == 2
     assert capsys.readouterr().err == f"voxloop: {line}\n"
+
+
+@pytest.fixture
+def mortal() -> Iterator[DaskExecutor]:
+    """A cluster of its own: what is killed takes a while to come back."""
+    with local_cluster(2) as executor:
+        yield executor
+
+
+def test_a_killed_worker_costs_its_blocks_only(mortal: DaskExecutor) -> None:
+    results = mortal.map(square_and_process, range(60))
+    first, victim = next(results)
+    os.kill(victim, signal.SIGKILL)
+    assert [first, *(square for square, _ in results)] == [n**2 for n in range(60)]
+
+
+def test_a_block_that_kills_each_worker_is_given_up(mortal: DaskExecutor) -> None:
+    with pytest.raises(ClusterError, match="a block was lost 4 times with the worker"):
+        list(mortal.map(kill_yourself, [0]))
+
+
+def test_no_worker_is_left(mortal: DaskExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxloop.distributed.WORKER_SECONDS", 0)
+    monkeypatch.setattr("voxloop.distributed._LOOK_SECONDS", 0.1)
+    results = mortal.map(square_and_process, range(1000))
+    next(results)
+    mortal._client.cluster.scale(0)
+    with pytest.raises(ClusterError, match="all workers are gone"):
+        list(results)
