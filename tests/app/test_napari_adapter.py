@@ -144,6 +144,30 @@ def test_look_at_moves_the_view_only_if_it_must(viewer: ViewerModel, layer: Labe
     assert adapter.view_of(viewer) == (center, zoom)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_middle_of_the_view_is_a_point_of_the_slice(viewer: ViewerModel, layer: Labels, axis: int) -> None:
+    voxel = (2, 30, 41)
+    point = tuple(layer.data_to_world(voxel))
+    adapter.look_at(viewer, axis, point)
+    adapter.look_closely(viewer, point, 10)
+    assert np.allclose(adapter.view_center(viewer), point)
+
+
+def test_linked_layers_of_two_viewers_look_the_same(viewer: ViewerModel, layer: Labels) -> None:
+    other = ViewerModel().add_labels(layer.data)
+    layer.colormap = adapter.class_colormap({1: "#ff0000"})
+    layer.selected_label = 1
+    adapter.link(layer, other)
+    assert (other.mode, other.brush_size, other.selected_label) == ("paint", 1, 1)
+    other.visible = False
+    other.brush_size = 7
+    assert (layer.visible, layer.brush_size) == (False, 7)
+    other.visible = True
+    layer.mode = "erase"
+    assert other.mode == "erase"
+    assert other.get_color(1).tolist() == [1, 0, 0, 1]
+
+
 def test_look_closely_zooms_in_and_never_out(viewer: ViewerModel, layer: Labels) -> None:
     viewer.reset_view()
     adapter.look_closely(viewer, tuple(layer.data_to_world((3, 10, 12))), 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from voxloop.app import napari_adapter as adapter
 from voxloop.app.keys import HELP_LINE, KEYS
 from voxloop.app.labelling import Labelling
 from voxloop.app.layers import LoadedImage
+from voxloop.app.plane_view import PlaneView
+from voxloop.app.preview import Previews
 from voxloop.app.session import CLOSING_SECONDS, Dispatch, Session
 from voxloop.errors import VoxloopError
 from voxloop.project import PALETTE
@@ -54,9 +57,11 @@ class Controller(Session):
         self._live = live
         self._brush_size = 5
         self._updates = LiveUpdates(lambda response: dispatch(lambda: self._on_response(response)), debounce=debounce)
-        self._keys: dict[str, Callable[[], None]] = {key.key: getattr(self, key.action) for key in KEYS if key.action}
+        self.previews = Previews(self)
+        self.plane = PlaneView(self)
+        self.keys: dict[str, Callable[[], None]] = {k.key: attrgetter(k.action)(self) for k in KEYS if k.action}
         viewer.layers.events.removed.connect(self._layer_removed)
-        self._keys |= {str(digit): self._digit_key(digit) for digit in range(10)}
+        self.keys |= {str(digit): self._digit_key(digit) for digit in range(10)}
 
     # Classes and strokes
 
@@ -188,7 +193,7 @@ class Controller(Session):
 
     def suggest(self) -> None:
         """Go to the slice where labels help most; once more goes to the next one."""
-        if result := self._need_result():
+        if result := self.need_result():
             painted = self.need_project().annotations.labelled_slices(self.image)
             suggester = Suggester.of_result(result, avoid=painted)
             self._go(lambda: self.guide.next(lambda earlier: suggester.slices(skip=earlier)))
@@ -202,9 +207,15 @@ class Controller(Session):
         if self.review is not None:
             self.review = None
             self._show_review()
-        elif result := self._need_result():
+        elif result := self.need_result():
             self.review = ReviewQueue.of(result, self.tables[self.image])
             self._show_review()
+
+    def need_result(self) -> LiveResult | None:
+        """Return the last prediction, or say why there is none."""
+        if self.result is None:
+            self.notified.emit("warning", f"there is no prediction to go by yet: {self.live_line()}")
+        return self.result
 
     def confirm(self) -> None:
         """Label the supervoxel under review as predicted."""
@@ -258,14 +269,17 @@ class Controller(Session):
     def close_project(self) -> None:
         """Let go of the project; all of it is on the disk already."""
         if self.labelling is not None:
-            adapter.unbind_keys(self.viewer, self._keys)
+            adapter.unbind_keys(self.viewer, self.keys)
         self.labelling = None
         self._forget()
+        self.previews.clear()
+        self.plane.forget()
         super().close_project()
 
     def close(self) -> None:
         """Stop everything: the window closes."""
-        self._updates.close(CLOSING_SECONDS)
+        for worker in (self._updates, self.previews, self.plane):
+            worker.close(CLOSING_SECONDS)
         super().close()
 
     # Behind the scenes
@@ -284,6 +298,8 @@ class Controller(Session):
 
     def _show(self, image: LoadedImage) -> None:
         self._forget()
+        self.previews.clear()
+        self.plane.forget()
         super()._show(image)
         self.labelling = Labelling(
             self.need_project(),
@@ -301,6 +317,8 @@ class Controller(Session):
             self._request()
 
     def _show_supervoxels(self, supervoxels: Supervoxels) -> None:
+        self.previews.clear()
+        self.plane.forget()
         super()._show_supervoxels(supervoxels)
         self._bind_keys()
         for layer in self.layers.all:
@@ -308,7 +326,7 @@ class Controller(Session):
 
     def _bind_keys(self) -> None:
         """Let the keys work whichever of our layers is active: a layer's own keys come before the viewer's."""
-        adapter.bind_keys([*self.layers.all, self.viewer], self._keys)
+        adapter.bind_keys([*self.layers.all, self.viewer], self.keys)
 
     def _layer_removed(self, event: Any) -> None:
         """Say how to get the labels back if somebody else took their layer out."""
@@ -321,7 +339,7 @@ class Controller(Session):
                 )
 
         if layers is not None and event.value is layers.labels:
-            self._dispatch(say)  # later: a window that closes takes all layers out first
+            self.dispatch(say)  # later: a window that closes takes all layers out first
 
     def _mode_changed(self, _event: Any) -> None:
         adapter.show_help(self.viewer, self.layers.labels, HELP_LINE)
@@ -395,12 +413,6 @@ class Controller(Session):
             self.result = result
             self._answered = result.request.number
 
-    def _need_result(self) -> LiveResult | None:
-        """Return the last prediction, or say why there is none."""
-        if self.result is None:
-            self.notified.emit("warning", f"there is no prediction to go by yet: {self.live_line()}")
-        return self.result
-
     def _go(self, find: Callable[[], SliceSuggestion]) -> None:
         try:
             suggestion = find()
@@ -409,6 +421,10 @@ class Controller(Session):
             return
         self._look_at(suggestion.axis, suggestion.center)
         self.changed.emit("guide")
+
+    def go_to(self, voxel: tuple[int, int, int]) -> None:
+        """Show the slice through a voxel, in the direction that is looked along."""
+        self._look_at(self.viewer.dims.order[0], voxel)
 
     def _look_at(self, axis: int, voxel: tuple[int, int, int]) -> None:
         world = self.layers.labels.data_to_world(voxel)

@@ -26,6 +26,7 @@ from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
 from voxloop.app.label_page import LabelPage
 from voxloop.app.pages import DataPage, ExportPage, FeaturesPage, KeysPage, SupervoxelsPage, choice
+from voxloop.app.panels import Panels
 from voxloop.project import warm_up
 from voxloop.project.jobs import JobState
 
@@ -88,6 +89,7 @@ class Dock(QWidget):
         self._stack = QStackedWidget()
         for page in self.pages:
             self._stack.addWidget(_scrolled(page))
+        self.panels = Panels(self.controller)
         self.job = JobRow(self.controller)
         self.saved = QLabel()
         self.saved.setObjectName("saved")
@@ -120,6 +122,7 @@ class Dock(QWidget):
         self._clock.stop()
         self._dispatch.close()
         self.controller.close()
+        self.panels.close()
 
     # Behind the scenes
 
@@ -157,6 +160,7 @@ class Dock(QWidget):
             self._mark_steps()
         for page in self.pages:
             page.refresh(what)
+        self.panels.refresh(what)
         self._tick()
 
     def _mark_steps(self) -> None:

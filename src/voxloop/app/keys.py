@@ -23,6 +23,11 @@ KEYS = (
     Key("Shift-L", "Shift+L", "live update on or off", "toggle_live"),
     Key("N", "N", "suggest the next slice to label; again: skip it", "suggest"),
     Key("Shift-N", "Shift+N", "back to the suggestion before", "suggest_back"),
+    Key("P", "P", "suggest the next plane to label; again: skip it", "plane.suggest"),
+    Key("Shift-P", "Shift+P", "back to the plane before", "plane.back"),
+    Key("L", "L", "in the plane: two clicks draw a line, each side becomes a class", "plane.draw_line"),
+    Key("X", "X", "in the plane: swap the sides of the line", "plane.swap"),
+    Key("A", "A", "in the plane: all of it is the chosen class", "plane.answer_all"),
     Key("R", "R", "start or end a review of uncertain supervoxels", "toggle_review"),
     Key("Enter", "Enter", "in a review: the prediction is right", "confirm"),
     Key("Backspace", "Backspace", "in a review: skip this one", "skip"),
@@ -34,4 +39,4 @@ KEYS = (
     Key("F1", "F1", "this list", "toggle_help"),
 )
 
-HELP_LINE = "1-9 class, 0 eraser, N suggest slice, R review, F1 all keys; hold Space to move the view"
+HELP_LINE = "1-9 class, 0 eraser, N suggest slice, P plane, R review, F1 all keys; hold Space to move the view"

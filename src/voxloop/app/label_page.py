@@ -200,6 +200,11 @@ class LabelPage(Page):
         column.addLayout(row)
         self.suggestion = hint()
         column.addWidget(self.suggestion)
+        row = QHBoxLayout()
+        row.addWidget(button("Suggest plane (P)", self.controller.plane.suggest, name="suggest-plane",
+                             tip="a small round piece of a slanted plane; two clicks answer it"), 1)  # fmt: skip
+        row.addWidget(button("Back", self.controller.plane.back, tip="Shift+P"))
+        column.addLayout(row)
         self.start_review = button("Review uncertain supervoxels (R)", self.controller.toggle_review, name="review",
                                    tip="confirm or correct predictions one by one")  # fmt: skip
         column.addWidget(self.start_review)

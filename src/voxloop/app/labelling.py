@@ -42,13 +42,16 @@ class Labelling:
         self._edited = edited
         self._refused = refused
         self._shown: NDArray[np.int64] = np.zeros(0, np.int64)
-        layer = layers.labels
-        layer.events.paint.connect(self._on_paint)
-        adapter.take_over_undo(layer, self.undo, self.redo)
+        self.listen_to(layers.labels)
         self.show()
         classes = project.annotations.classes
         if classes:
             self.select(classes[0].class_id)
+
+    def listen_to(self, layer: Any) -> None:
+        """Take what is painted in a labels layer for strokes; its undo and redo are those of the project."""
+        layer.events.paint.connect(self._on_paint)
+        adapter.take_over_undo(layer, self.undo, self.redo)
 
     @property
     def selected(self) -> int:
@@ -106,7 +109,7 @@ class Labelling:
     def _on_paint(self, event: Any) -> None:
         """Write what was just painted, by brush, fill or polygon, to the log as one step."""
         voxels, values = adapter.changed_voxels(event.value)
-        layer = self._layers.labels
+        layer = event.source
         adapter.forget_history(layer)
         try:
             strokes = [
@@ -120,6 +123,7 @@ class Labelling:
             self._refused(self._reason(error))
             return
         self._shown = self._project.annotations.labelled_voxels(self._image)[0]
+        self._layers.painted(layer)
         self._edited()
 
     def _reason(self, error: VoxloopError) -> str:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voxloop.active import PlaneSuggestion
 from voxloop.app import napari_adapter as adapter
-from voxloop.app.look_up import HatchView, IdSlices, OutlineView, OutsideView, TableView
+from voxloop.app.look_up import HatchView, IdSlices, OutlineView, OutsideView, TableView, TraceView
 from voxloop.project import Project
 from voxloop.project.annotations import LabelClass
 from voxloop.project.images import ImageRecord
 from voxloop.project.live import LiveResult
 from voxloop.specs import UncertaintyKind
-from voxloop.volume import ArrayLike
+from voxloop.volume import ArrayLike, Volume
 
 # An image up to this size is read into memory, where a slice along any axis comes at once.
 _IN_MEMORY_BYTES = 2_000_000_000
-_OUTLINE, _HATCH, _POINTED_OUT = "#ffd60a", "#00e5ff", "#ffffff"
+OUTLINE_COLOR, TRACE_COLOR = "#ffd60a", "#ff7ad9"
+LABELS_OPACITY = 0.9
+_HATCH_COLOR, _POINTED_OUT_COLOR = "#00e5ff", "#ffffff"
 _CHANNEL_COLORS = ("green", "magenta", "cyan", "yellow", "red", "blue")
 
 
@@ -34,6 +37,8 @@ class LoadedImage:
         Which image of the project.
     record
         What the project remembers of it.
+    volume
+        Its voxels, in memory unless they are too many.
     channels
         One array (z, y, x) a channel; a single one (z, y, x, 3) if they are red, green and blue.
     limits
@@ -44,6 +49,7 @@ class LoadedImage:
 
     index: int
     record: ImageRecord
+    volume: Volume
     channels: tuple[ArrayLike, ...]
     limits: tuple[tuple[float, float], ...]
     mask: ArrayLike | None
@@ -55,11 +61,13 @@ class LoadedImage:
         channels: tuple[ArrayLike, ...]
         if volume.n_voxels * volume.n_channels * volume.dtype.itemsize > _IN_MEMORY_BYTES:
             channels = tuple(volume.with_channels([c]).data for c in range(volume.n_channels))
-        elif volume.n_channels == 3 and volume.dtype == np.uint8:
-            channels = (np.ascontiguousarray(np.moveaxis(volume.read(), 0, -1)),)
         else:
-            channels = tuple(volume.read())
-        return cls(index, project.images[index], channels, tuple(map(_limits, channels)), project.mask(index))
+            voxels = volume.read()
+            is_rgb = volume.n_channels == 3 and volume.dtype == np.uint8
+            channels = (np.ascontiguousarray(np.moveaxis(voxels, 0, -1)),) if is_rgb else tuple(voxels)
+            volume = replace(volume, data=voxels[0] if volume.n_channels == 1 else np.moveaxis(voxels, 0, -1))
+        limits = tuple(map(_limits, channels))
+        return cls(index, project.images[index], volume, channels, limits, project.mask(index))
 
 
 def _limits(channel: ArrayLike) -> tuple[float, float]:
@@ -71,6 +79,24 @@ def _limits(channel: ArrayLike) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1)
 
 
+def add_input(viewer: Any, image: LoadedImage, pictures: Sequence[ArrayLike], place: dict[str, Any]) -> list[Any]:
+    """Add the channels of an image to a viewer, a layer each; `pictures` are its arrays, or slices of them."""
+    name, several = image.record.name, len(pictures) > 1
+    if np.dtype(pictures[0].dtype) == np.uint8 and len(pictures[0].shape) > len(place["scale"]):
+        return [viewer.add_image(pictures[0], name=name, rgb=True, **place)]
+    return [
+        viewer.add_image(
+            picture,
+            name=f"{name}, channel {c}" if several else name,
+            contrast_limits=limits,
+            colormap=_CHANNEL_COLORS[c % len(_CHANNEL_COLORS)] if several else "gray",
+            blending="additive" if several else "translucent",
+            **place,
+        )
+        for c, (picture, limits) in enumerate(zip(pictures, image.limits, strict=True))
+    ]
+
+
 class ProjectLayers:
     """Makes the layers of one image in a viewer, shows results in them, and takes them away again.
 
@@ -80,31 +106,38 @@ class ProjectLayers:
         A napari viewer, with or without a window.
     image
         What to show.
+    leader
+        Layers of the same image in another viewer: the arrays are shared, and what is seen of them agrees.
     """
 
-    def __init__(self, viewer: Any, image: LoadedImage) -> None:
+    def __init__(self, viewer: Any, image: LoadedImage, *, leader: ProjectLayers | None = None) -> None:
         self._viewer = viewer
         self.image = image
         record = image.record
         self._place = {"scale": record.spacing, "units": (record.unit,) * 3}
-        self.input = self._add_input()
+        self.followers: list[ProjectLayers] = []
+        self.input = add_input(viewer, image, image.channels, self._place)
         self.mask = self._add_mask()
         self.prediction: Any = None
         self.uncertainty: Any = None
         self.outlines: Any = None
         self.top: Any = None
+        self.trace: Any = None
         self._pointed_out: int | None = None
         self.is_without_result = True
         self.is_removed = False
         # Zeros take no memory before somebody paints there.
-        self.labels = viewer.add_labels(np.zeros(record.shape, np.uint16), name="labels", opacity=0.9, **self._place)
+        voxels = np.zeros(record.shape, np.uint16) if leader is None else leader.labels.data
+        self.labels = viewer.add_labels(voxels, name="labels", opacity=LABELS_OPACITY, **self._place)
         adapter.paint_to_release(self.labels)
         viewer.layers.selection.active = self.labels
+        if leader is not None:
+            self._follow(leader)
 
     @property
     def all(self) -> list[Any]:
         """The layers that there are, the input first."""
-        derived = (self.mask, self.prediction, self.uncertainty, self.outlines, self.top, self.labels)
+        derived = (self.mask, self.prediction, self.uncertainty, self.outlines, self.top, self.trace, self.labels)
         return [*self.input, *(layer for layer in derived if layer is not None)]
 
     def remove(self) -> None:
@@ -119,29 +152,16 @@ class ProjectLayers:
         if self.outlines is not None:
             self._replace_supervoxels(labels, n)
             return
-        ids = IdSlices(labels)
-        table = np.zeros(n + 1)
-        self.prediction = self._add_derived(
-            self._viewer.add_labels, TableView(ids, table.astype(np.uint16)), "prediction", opacity=0.3
-        )
-        self.uncertainty = self._add_derived(
-            self._viewer.add_image,
+        ids, table = IdSlices(labels), np.zeros(n + 1)
+        self._add_results(
+            TableView(ids, table.astype(np.uint16)),
             TableView(ids, table.astype(np.float32)),
-            "uncertainty",
-            opacity=0.6,
-            visible=False,
-            colormap="inferno",
-            contrast_limits=(0, 1),
+            OutlineView(ids),
+            HatchView(ids, table.astype(np.uint8)),
+            TraceView(labels.shape, self.image.record.spacing),
         )
-        self.outlines = self._add_derived(self._viewer.add_labels, OutlineView(ids), "supervoxels", opacity=0.45)
-        self.outlines.colormap = adapter.class_colormap({1: _OUTLINE})
-        self.top = self._add_derived(
-            self._viewer.add_labels, HatchView(ids, table.astype(np.uint8)), "most uncertain", opacity=0.8
-        )
-        self.top.colormap = adapter.class_colormap({1: _HATCH, 2: _POINTED_OUT})
-        if self.labels in self._viewer.layers:
-            self._viewer.layers.move(self._viewer.layers.index(self.labels), len(self._viewer.layers))
-            self._viewer.layers.selection.active = self.labels
+        for follower in self.followers:
+            follower._follow(self)
 
     def show_result(self, result: LiveResult) -> None:
         """Show what the classifier says: the supervoxels on screen at first, then all; no voxel is written."""
@@ -157,8 +177,13 @@ class ProjectLayers:
             self.top.data.table[result.top] = 1
             if self._pointed_out is not None:
                 self.top.data.table[self._pointed_out] = 2
-        for layer in (self.prediction, self.uncertainty, self.top):
-            adapter.refresh(layer)
+        self._refresh("prediction", "uncertainty", "top")
+
+    def show_trace(self, plane: PlaneSuggestion | None) -> None:
+        """Draw where a plane cuts the slices, or draw nothing."""
+        if self.trace is not None and not self.is_removed:
+            self.trace.data.plane = plane
+            self._refresh("trace")
 
     def point_out(self, supervoxel: int | None) -> None:
         """Draw a denser hatch in white over one supervoxel, or over none."""
@@ -168,12 +193,13 @@ class ProjectLayers:
         if supervoxel is not None:
             table[supervoxel] = 2
             self.top.visible = True
-        adapter.refresh(self.top)
+        self._refresh("top")
 
     def show_classes(self, classes: Sequence[LabelClass]) -> None:
         """Give labels and prediction the colours of the classes."""
         colors = {c.class_id: c.color for c in classes}
-        for layer in (self.labels, self.prediction):
+        views = (self, *self.followers)
+        for layer in (layer for view in views for layer in (view.labels, view.prediction)):
             # A new colour map costs some 70 ms.
             if layer is not None and layer.metadata.get("colors") != colors:
                 layer.colormap = adapter.class_colormap(colors)
@@ -184,7 +210,13 @@ class ProjectLayers:
         flat = self.labels.data.reshape(-1)
         flat[old] = 0
         flat[new] = classes
-        adapter.refresh(self.labels)
+        self._refresh("labels")
+
+    def painted(self, source: Any) -> None:
+        """Show in the other viewers what was painted in the layer `source`."""
+        for layers in (self, *self.followers):
+            if layers.labels is not source:
+                adapter.refresh(layers.labels)
 
     def toggle(self, layer: Any) -> None:
         """Show a layer or hide it."""
@@ -192,23 +224,6 @@ class ProjectLayers:
             layer.visible = not layer.visible
 
     # Behind the scenes
-
-    def _add_input(self) -> list[Any]:
-        channels, name = self.image.channels, self.image.record.name
-        if channels[0].ndim == 4:
-            return [self._viewer.add_image(channels[0], name=name, rgb=True, **self._place)]
-        several = len(channels) > 1
-        return [
-            self._viewer.add_image(
-                channel,
-                name=f"{name}, channel {c}" if several else name,
-                contrast_limits=limits,
-                colormap=_CHANNEL_COLORS[c % len(_CHANNEL_COLORS)] if several else "gray",
-                blending="additive" if several else "translucent",
-                **self._place,
-            )
-            for c, (channel, limits) in enumerate(zip(channels, self.image.limits, strict=True))
-        ]
 
     def _add_mask(self) -> Any:
         """Show what lies outside the mask under a dark veil."""
@@ -224,13 +239,48 @@ class ProjectLayers:
         layer.editable = False
         return layer
 
+    def _add_results(self, prediction: Any, uncertainty: Any, outlines: Any, top: Any, trace: Any) -> None:
+        add_labels = self._viewer.add_labels
+        self.prediction = self._add_derived(add_labels, prediction, "prediction", opacity=0.3)
+        self.uncertainty = self._add_derived(
+            self._viewer.add_image,
+            uncertainty,
+            "uncertainty",
+            opacity=0.6,
+            visible=False,
+            colormap="inferno",
+            contrast_limits=(0, 1),
+        )
+        self.outlines = self._add_derived(add_labels, outlines, "supervoxels", opacity=0.45)
+        self.outlines.colormap = adapter.class_colormap({1: OUTLINE_COLOR})
+        self.top = self._add_derived(add_labels, top, "most uncertain", opacity=0.8)
+        self.top.colormap = adapter.class_colormap({1: _HATCH_COLOR, 2: _POINTED_OUT_COLOR})
+        self.trace = self._add_derived(add_labels, trace, "suggested plane", opacity=1.0)
+        self.trace.colormap = adapter.class_colormap({1: TRACE_COLOR})
+        if self.labels in self._viewer.layers:
+            self._viewer.layers.move(self._viewer.layers.index(self.labels), len(self._viewer.layers))
+            self._viewer.layers.selection.active = self.labels
+
+    def _follow(self, leader: ProjectLayers) -> None:
+        """Show what the layers of the leader show, the way they show it."""
+        if leader.outlines is not None and self.outlines is None:
+            own = (leader.prediction, leader.uncertainty, leader.outlines, leader.top, leader.trace)
+            self._add_results(*(layer.data for layer in own))
+        for theirs, ours in zip(leader.all, self.all, strict=True):
+            adapter.link(theirs, ours)
+
+    def _refresh(self, *names: str) -> None:
+        for layers in (self, *self.followers):
+            for name in names:
+                adapter.refresh(getattr(layers, name))
+
     def _replace_supervoxels(self, labels: ArrayLike, n: int) -> None:
         self._pointed_out = None
         ids = IdSlices(labels)
         for layer in (self.prediction, self.uncertainty, self.outlines, self.top):
             layer.data.ids = ids
             layer.data.table = np.zeros(n + 1, layer.data.table.dtype)
-            adapter.refresh(layer)
+        self._refresh("prediction", "uncertainty", "outlines", "top")
 
     def _set_uncertainty_range(self, n_classes: int, kind: UncertaintyKind) -> None:
         """Let white be the most uncertain that there can be, so that the picture does not change its scale."""

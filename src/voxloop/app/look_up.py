@@ -5,15 +5,20 @@ An update changes a table with an entry a supervoxel, and the next slice shows i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voxloop.active import PlaneSuggestion
 from voxloop.supervoxels.outlines import boundaries, hatch
-from voxloop.volume import ArrayLike
+from voxloop.volume import ArrayLike, Spacing, relative_spacing
 
+# A plane less slanted than this against a slice, in voxels of height a voxel, is drawn by its rim.
+_SLANTED = 0.05
 _KEPT_SLICES = 4  # one for each direction to look in, and one more
 
 
@@ -37,7 +42,37 @@ class IdSlices:
         return self._slices[name]
 
 
-class TableView:
+class LazyVolume(ABC):
+    """An array-like (z, y, x) whose slices are drawn when they are asked for."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x)."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a value."""
+
+    @abstractmethod
+    def __getitem__(self, key: Any) -> NDArray[Any]: ...
+
+    @property
+    def ndim(self) -> int:
+        """3."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return int(np.prod(self.shape))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[(slice(None),) * 3], dtype=dtype)
+
+
+class TableView(LazyVolume):
     """An array (z, y, x) whose voxels are ``table[id]``, with the id of the supervoxel that they lie in.
 
     Parameters
@@ -58,25 +93,12 @@ class TableView:
         return tuple(self.ids.labels.shape)
 
     @property
-    def ndim(self) -> int:
-        """3."""
-        return len(self.shape)
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         """Type of a value."""
         return self.table.dtype
 
-    @property
-    def size(self) -> int:
-        """Number of voxels."""
-        return int(np.prod(self.shape))
-
     def __getitem__(self, key: Any) -> NDArray[Any]:
         return self.draw(self.ids[key])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[(slice(None),) * 3], dtype=dtype)
 
     def draw(self, ids: NDArray[np.uint32]) -> NDArray[Any]:
         """Return the values of a piece of the volume."""
@@ -117,6 +139,59 @@ class HatchView(TableView):
             if region.any():
                 drawn[_each_slice(lambda part, period=period: hatch(part, period=period), region) > 0] = value
         return drawn
+
+
+class TraceView(LazyVolume):
+    """1 where the round patch of a plane cuts a slice, a line one voxel thin, else 0.
+
+    Parameters
+    ----------
+    shape
+        Voxels along (z, y, x).
+    spacing
+        Size of a voxel (z, y, x).
+    """
+
+    def __init__(self, shape: Sequence[int], spacing: Spacing) -> None:
+        self._shape = tuple(int(n) for n in shape)
+        self._steps = relative_spacing(spacing)
+        self.plane: PlaneSuggestion | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x)."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8."""
+        return np.dtype(np.uint8)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        parts = key if isinstance(key, tuple) else (key,)
+        parts = (*parts, *(slice(None),) * (self.ndim - len(parts)))
+        places = [np.arange(n)[part] for n, part in zip(self.shape, parts, strict=True)]
+        across = [axis for axis, place in enumerate(places) if place.ndim == 1]
+        drawn = np.zeros([places[axis].size for axis in across], np.uint8)
+        if self.plane is None or not across:
+            return drawn
+        offsets = [(p - c) * step for p, c, step in zip(places, self.plane.center, self._steps, strict=True)]
+        # Only a box around the patch is looked at.
+        near = [np.flatnonzero(np.abs(offsets[axis]) <= self.plane.radius) for axis in across]
+        grid = np.ix_(*(offsets[axis][rows] for axis, rows in zip(across, near, strict=True)))
+        terms = [offset if axis not in across else grid[across.index(axis)] for axis, offset in enumerate(offsets)]
+        distance = sum(n * t for n, t in zip(self.plane.normal, terms, strict=True))
+        from_center = np.sqrt(sum(t * t for t in terms))
+        half = 0.5 * max(abs(self.plane.normal[axis]) * self._steps[axis] for axis in across)
+        drawn[np.ix_(*near)] = self._is_drawn(distance, from_center, half)
+        return drawn
+
+    def _is_drawn(self, distance: NDArray[Any], from_center: NDArray[Any], half: float) -> NDArray[np.bool_]:
+        """Return the cut; of a plane that lies in the slice, its rim."""
+        radius = self.plane.radius
+        if half >= _SLANTED:
+            return (np.abs(distance) <= half) & (from_center <= radius)
+        return (np.abs(distance) <= 0.5 * max(self._steps)) & (np.abs(from_center - radius + 0.5) <= 0.5)
 
 
 def _each_slice(draw: Any, volume: NDArray[Any]) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ import numpy as np
 from napari.layers import Labels
 from napari.layers.labels._labels_constants import Mode
 from napari.layers.labels._labels_utils import mouse_event_to_labels_coordinate
+from napari.layers.utils._link_layers import link_layers
 from napari.settings import get_plugin_settings
 from napari.utils import notifications
 from napari.utils.colormaps import DirectLabelColormap
@@ -104,6 +105,24 @@ def refresh(layer: Layer) -> None:
     layer.refresh(thumbnail=False, extent=False, highlight=False)
 
 
+# What a layer and its copy in another viewer have in common; the data are one array anyway.
+_LINKED = ("visible", "opacity", "contrast_limits", "colormap", "gamma", "brush_size", "selected_label")
+
+
+def link(layer: Layer, other: Layer) -> None:
+    """Let `other`, a layer like `layer` in another viewer, look the same from now on, and the other way round."""
+    shared = [name for name in _LINKED if name in layer.events and name in other.events]
+    for name in shared:
+        setattr(other, name, getattr(layer, name))
+    if isinstance(layer, Labels):  # napari cannot compare their colour maps
+        shared.remove("colormap")
+    link_layers([layer, other], shared)
+    if layer.editable and isinstance(layer, Labels):  # napari does not link modes
+        other.mode = layer.mode
+        for one, copy in ((layer, other), (other, layer)):
+            one.events.mode.connect(lambda _event, one=one, copy=copy: setattr(copy, "mode", one.mode))
+
+
 def class_colormap(colors: Mapping[int, str]) -> DirectLabelColormap:
     """Return a colour map for a labels layer: `colors` by value, everything else is transparent."""
     return DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **colors})
@@ -134,6 +153,16 @@ def look_closely(viewer: Viewer, point: tuple[float, float, float], radius: floa
     camera = viewer.scene.camera
     camera.center = (0.0, *(float(point[a]) for a in viewer.dims.order[1:]))
     camera.zoom = max(camera.zoom, min(viewer.canvas.size) / (2 * radius))
+
+
+def view_center(viewer: Viewer) -> tuple[float, float, float]:
+    """Return the point (z, y, x in world units) in the visible slice that is in the middle of the view."""
+    z, y, x = (float(p) for p in viewer.dims.point)
+    point = [z, y, x]
+    for axis, at in zip(viewer.dims.order[1:], viewer.scene.camera.center[1:], strict=True):
+        point[axis] = float(at)
+    z, y, x = point
+    return z, y, x
 
 
 def view_of(viewer: Viewer) -> tuple[Any, float]:
@@ -214,6 +243,38 @@ def current_viewer() -> Viewer | None:
 def add_dock(viewer: Viewer) -> Any:
     """Return the dock of voxloop in a viewer's window; add it if it is not there."""
     return viewer.window.add_plugin_dock_widget("voxloop")[1]
+
+
+def canvas_of(model: Viewer) -> Any:
+    """Return a widget that shows a viewer model which has no window; `close_canvas` ends it."""
+    from napari.qt import QtViewer
+
+    widget = QtViewer(model)
+    widget.dims.hide()
+    return widget
+
+
+def close_canvas(widget: Any) -> None:
+    """End a widget of `canvas_of`, with its drawing context."""
+    widget.close()
+    widget.deleteLater()
+
+
+def add_panel(viewer: Viewer, widget: Any, name: str, *, area: str) -> Any:
+    """Return a dock around `widget`, hidden, at the ``right`` or ``bottom`` of the viewer's canvas."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtWidgets import QDockWidget
+
+    window = viewer.window._qt_window
+    panel = QDockWidget(name, window)
+    panel.setObjectName(name)
+    panel.setWidget(widget)
+    # The bottom belongs to the canvas; the lists at its sides keep their height.
+    window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.LeftDockWidgetArea)
+    window.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
+    window.addDockWidget(getattr(Qt.DockWidgetArea, f"{area.capitalize()}DockWidgetArea"), panel)
+    panel.hide()
+    return panel
 
 
 def before_closing(viewer: Viewer, close: Callable[[], None]) -> None:

@@ -28,7 +28,8 @@ from qtpy.QtWidgets import (
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
 from voxloop.app.keys import KEYS
-from voxloop.specs import FAMILIES, SIGMAS, SlicSpec
+from voxloop.app.preview import SLAB_DEPTH, SLAB_WIDTH
+from voxloop.specs import FAMILIES, SIGMAS
 from voxloop.volume import Volume
 
 _STATE_LINES = {
@@ -271,6 +272,12 @@ class SupervoxelsPage(StagePage):
         self.number = hint()
         form.addRow("That makes", self.number)
         self.box.addLayout(form)
+        self.preview = QCheckBox("Preview around the view while I change them")
+        self.preview.setChecked(True)
+        self.preview.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.preview.setToolTip(f"the {SLAB_DEPTH} slices around this one, {SLAB_WIDTH} voxels wide")
+        self.preview.clicked.connect(lambda on: self._show_preview() if on else self.controller.previews.clear())
+        self.box.addWidget(self.preview)
 
     def show_settings(self) -> None:
         """Show the settings of the open project."""
@@ -288,13 +295,19 @@ class SupervoxelsPage(StagePage):
 
     def _choose(self) -> None:
         self.controller.configure(
-            slic=SlicSpec(
-                size=self.size.value(),
-                compactness=round(self.compactness.value(), 2),
-                sigma=self.sigma.value(),
-                max_num_iter=self.iterations.value(),
-            )
+            slic={
+                "n_segments": None,
+                "size": self.size.value(),
+                "compactness": round(self.compactness.value(), 2),
+                "sigma": self.sigma.value(),
+                "max_num_iter": self.iterations.value(),
+            }
         )
+        self._show_preview()
+
+    def _show_preview(self) -> None:
+        if self.preview.isChecked():
+            self.controller.previews.supervoxels()
 
 
 DEFAULT_SIZE = 340
@@ -322,9 +335,38 @@ class FeaturesPage(StagePage):
             box.clicked.connect(lambda _checked: self._choose())
         self.box.addWidget(kinds)
         self.box.addWidget(scales)
+        self._add_preview()
+
+    def _add_preview(self) -> None:
+        group = QGroupBox("Look at one of them")
+        column = QVBoxLayout(group)
+        row = QHBoxLayout()
+        column.addLayout(row)
+        self.family, self.sigma = QComboBox(), QComboBox()
+        for family, name in _FAMILY_NAMES.items():
+            self.family.addItem(name, family)
+        for sigma in SIGMAS:
+            self.sigma.addItem(f"sigma {sigma:g}", sigma)
+        self.sigma.setCurrentIndex(SIGMAS.index(1.6))
+        self.preview = choice("Show on this slice")
+        self.preview.setToolTip("follows the slice; computes nothing else")
+        for box in (self.family, self.sigma):
+            box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            box.activated.connect(lambda _index: self._show_feature())
+            row.addWidget(box, 1)
+        self.preview.clicked.connect(self._show_feature)
+        column.addWidget(self.preview)
+        self.box.addWidget(group)
+
+    def _show_feature(self) -> None:
+        if self.preview.isChecked():
+            self.controller.previews.feature(self.family.currentData(), self.sigma.currentData())
+        else:
+            self.controller.previews.clear()
 
     def show_settings(self) -> None:
         """Show the settings of the open project."""
+        self.preview.setChecked(self.controller.previews.cell is not None)
         spec = self.controller.project.specs.features
         for family, box in self.families.items():
             box.setChecked(family in spec.families)

@@ -42,7 +42,7 @@ class Session:
         Runs a call in the thread that owns the viewer; workers report through it.
     """
 
-    changed = Signal(str)  # "project", "stages", "labels", "live", "shown", "guide", "review" or "help"
+    changed = Signal(str)  # "project", "stages", "labels", "live", "shown", "guide", "plane", "review" or "help"
     job_changed = Signal(JobState)
     notified = Signal(str, str)  # "info", "warning" or "error", and one line
 
@@ -51,7 +51,7 @@ class Session:
         self.project: Project | None = None
         self.layers: ProjectLayers | None = None
         self.tables: tuple[LiveImage, ...] = ()
-        self._dispatch = dispatch
+        self.dispatch = dispatch
         self._jobs = Jobs(lambda state: dispatch(lambda: self._on_job(state)))
 
     # Opening and closing
@@ -227,7 +227,7 @@ class Session:
     def _start(self, name: str, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Run `work` in the background, then `then` with what it returned in the thread that owns the viewer."""
         try:
-            self._jobs.start(name, work, lambda result: self._dispatch(lambda: then(result)))
+            self._jobs.start(name, work, lambda result: self.dispatch(lambda: then(result)))
         except ProjectError as error:
             self.notified.emit("warning", str(error))
 
