@@ -77,6 +77,16 @@ def leaves(forest: Forest, tree: int, X: np.ndarray) -> np.ndarray:
     return node
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 63, 64, 66, 133])
+def test_votes_are_those_of_a_plain_walk(data, n):
+    X, y = data
+    forest = fit_forest(X[:200], y[:200], ClassifierSpec(n_trees=7))
+    votes = np.zeros((n, 3), np.float32)
+    for tree in range(7):
+        votes += forest.value[forest.roots[tree] : forest.roots[tree + 1]][leaves(forest, tree, X[:n])]
+    np.testing.assert_array_equal(forest.predict(X[:n]), votes / votes.sum(axis=1, keepdims=True))
+
+
 @pytest.mark.parametrize("size", [1, 10])
 def test_leaf_size_is_kept(data, size):
     X, y = data
@@ -120,7 +130,9 @@ def test_kernel_equals_its_python_source():
         n = function(np.ascontiguousarray(X.T), y, np.ones(12), 2, 2, 1, 5, *arrays)
         out = np.zeros((12, 2), np.float32)
         predict = kernels.sum_trees if function is kernels.grow_tree else kernels.sum_trees.py_func
-        predict(X, np.array([0, n], np.int32), *(a[:n] for a in arrays), out)
+        feature, threshold, left, value = (a[:n] for a in arrays)
+        walk = (np.maximum(feature, 0).astype(np.uint32), np.where(feature < 0, np.float32(np.inf), threshold))
+        predict(X, np.array([0, n], np.int32), *walk, left.astype(np.uint32), value, out)
         grown.append((n, *arrays, out))
     np.random.set_state(state)
     for ours, python in zip(*grown, strict=True):

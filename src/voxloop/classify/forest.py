@@ -103,14 +103,24 @@ class Forest:
         if table.ndim != 2 or table.shape[1] != self.n_features:
             raise InputError(f"values has shape {table.shape} but the forest was trained on {self.n_features} features")
         out = np.zeros((table.shape[0], leaves.shape[1]), np.float32)
+        inner = self.feature >= 0
+        feature = np.where(inner, self.feature, 0).astype(np.uint32)
+        threshold = np.where(inner, self.threshold, np.float32(np.inf))
+        left = np.where(inner, self.left, self._within_tree).astype(np.uint32)
 
         def sum_rows(start: int) -> None:
             rows = slice(start, start + _ROWS_A_TASK)
-            sum_trees(table[rows], self.roots, self.feature, self.threshold, self.left, leaves, out[rows])
+            sum_trees(table[rows], self.roots, feature, threshold, left, leaves, out[rows])
 
         for _ in in_this_process(executor).map(sum_rows, range(0, table.shape[0], _ROWS_A_TASK)):
             pass
         return out
+
+    @property
+    def _within_tree(self) -> NDArray[np.int64]:
+        """Where each node stands in its tree."""
+        within: NDArray[np.int64] = np.arange(self.feature.size) - np.repeat(self.roots[:-1], np.diff(self.roots))
+        return within
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that `from_arrays` needs."""
@@ -152,7 +162,7 @@ class Forest:
             return False
         if self.classes.size == 0 or np.any(np.diff(self.classes) <= 0) or np.any(sizes < 1):
             return False
-        within = np.arange(n) - np.repeat(self.roots[:-1], sizes)
+        within = self._within_tree
         inner = self.feature >= 0
         goes_on = (self.left > within) & (self.left + 1 < np.repeat(sizes, sizes)) & (self.feature < self.n_features)
         # NaN is not close to 1 either.

