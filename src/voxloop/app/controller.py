@@ -18,6 +18,8 @@ from voxloop.app.layers import LoadedImage
 from voxloop.app.plane_view import PlaneView
 from voxloop.app.preview import Previews
 from voxloop.app.session import CLOSING_SECONDS, Dispatch, Session
+from voxloop.app.side_views import SideViews
+from voxloop.app.solid_view import SolidView
 from voxloop.errors import VoxloopError
 from voxloop.project import PALETTE
 from voxloop.project.annotations import ERASER, ClassAdded, ClassRecolored, ClassRemoved, ClassRenamed
@@ -59,6 +61,8 @@ class Controller(Session):
         self._updates = LiveUpdates(lambda response: dispatch(lambda: self._on_response(response)), debounce=debounce)
         self.previews = Previews(self)
         self.plane = PlaneView(self)
+        self.sides = SideViews(self)
+        self.solid = SolidView(self)
         self.keys: dict[str, Callable[[], None]] = {k.key: attrgetter(k.action)(self) for k in KEYS if k.action}
         viewer.layers.events.removed.connect(self._layer_removed)
         self.keys |= {str(digit): self._digit_key(digit) for digit in range(10)}
@@ -244,6 +248,10 @@ class Controller(Session):
         """Look along the next axis."""
         self.view_along((self.viewer.dims.order[0] + 1) % 3)
 
+    def place_at_pointer(self) -> None:
+        """Bring the side views to the point that the mouse points at."""
+        self.sides.place_at_pointer(self.viewer)
+
     def toggle_prediction(self) -> None:
         """Show or hide the prediction."""
         self._toggle("prediction")
@@ -272,8 +280,7 @@ class Controller(Session):
             adapter.unbind_keys(self.viewer, self.keys)
         self.labelling = None
         self._forget()
-        self.previews.clear()
-        self.plane.forget()
+        self._forget_views()
         super().close_project()
 
     def close(self) -> None:
@@ -296,10 +303,15 @@ class Controller(Session):
         self.saved_at: float | None = None
         self._answered = self._asked  # what is under way will be dropped
 
+    def _forget_views(self) -> None:
+        """Take away what is shown beside the slices: another image comes, or none."""
+        self.previews.clear()
+        for view in (self.plane, self.sides, self.solid):
+            view.forget()
+
     def _show(self, image: LoadedImage) -> None:
         self._forget()
-        self.previews.clear()
-        self.plane.forget()
+        self._forget_views()
         super()._show(image)
         self.labelling = Labelling(
             self.need_project(),
@@ -313,12 +325,14 @@ class Controller(Session):
         # After napari, which lists keys here that it no longer has.
         self.layers.labels.events.mode.connect(self._mode_changed, position="last")
         adapter.show_help(self.viewer, self.layers.labels, HELP_LINE)
+        self.sides.rebuild()
         if self.tables:
             self._request()
 
     def _show_supervoxels(self, supervoxels: Supervoxels) -> None:
         self.previews.clear()
         self.plane.forget()
+        self.solid.forget()
         super()._show_supervoxels(supervoxels)
         self._bind_keys()
         for layer in self.layers.all:

@@ -99,7 +99,7 @@ class LabelPage(Page):
             return
         if what in ("project", "labels", "live"):
             self._show_classes()
-        if what in ("project", "stages", "live", "shown", "guide"):
+        if what in ("project", "stages", "live", "shown", "guide", "views"):
             self.live.setChecked(self.controller.live)
             self._show_layers()
         if what in ("project", "guide", "live"):
@@ -186,6 +186,13 @@ class LabelPage(Page):
         for axis, plane in enumerate(self.planes):
             plane.clicked.connect(lambda _on, axis=axis: self.controller.view_along(axis))
             row.addWidget(plane)
+        self.sides, self.solid = choice("sides (B)"), choice("3D (D)")
+        self.sides.setToolTip("yz beside and xz below, with a crosshair; C brings all views to the mouse pointer")
+        self.sides.clicked.connect(self.controller.sides.toggle)
+        self.solid.setToolTip("the segmentation and the suggested plane in 3D")
+        self.solid.clicked.connect(self.controller.solid.toggle)
+        row.addWidget(self.sides)
+        row.addWidget(self.solid)
         row.addStretch()
         grid.addLayout(row, 2, 0, 1, 2)
         self.box.addWidget(group)
@@ -247,6 +254,8 @@ class LabelPage(Page):
             box.setChecked(layer is not None and layer.visible)
         for axis, plane in enumerate(self.planes):
             plane.setChecked(axis == self.controller.viewer.dims.order[0])
+        self.sides.setChecked(self.controller.sides.is_on)
+        self.solid.setChecked(self.controller.solid.is_on)
 
     def _show_suggestion(self) -> None:
         found = self.controller.guide.current

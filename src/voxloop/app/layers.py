@@ -143,6 +143,8 @@ class ProjectLayers:
     def remove(self) -> None:
         """Take the layers out of the viewer."""
         self.is_removed = True
+        for follower in self.followers:
+            follower.remove()
         for layer in self.all:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
@@ -184,6 +186,12 @@ class ProjectLayers:
         if self.trace is not None and not self.is_removed:
             self.trace.data.plane = plane
             self._refresh("trace")
+
+    def refresh_followers(self) -> None:
+        """Show in the other viewers what has changed while they did not follow."""
+        for follower in self.followers:
+            for layer in follower.all:
+                adapter.refresh(layer)
 
     def point_out(self, supervoxel: int | None) -> None:
         """Draw a denser hatch in white over one supervoxel, or over none."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 Layer = Any
 Viewer = Any
 
+_CROSSHAIR = (1.0, 1.0, 1.0, 0.45)
 _WELL_INSIDE = 0.7  # of the way from the middle of the view to its edge
 _NOTIFIERS = {
     "info": notifications.show_info,
@@ -258,6 +259,35 @@ def close_canvas(widget: Any) -> None:
     """End a widget of `canvas_of`, with its drawing context."""
     widget.close()
     widget.deleteLater()
+
+
+class Crosshair:
+    """Two thin lines over a canvas of `canvas_of`, or over that of the viewer's window."""
+
+    def __init__(self, canvas: Any) -> None:
+        from vispy.scene import Line
+
+        self._lines = Line(np.zeros((4, 2)), color=_CROSSHAIR, connect="segments", width=1, parent=canvas.view.scene)
+        self._lines.order = 1_000_000  # over all layers
+
+    def move_to(self, down: float, right: float) -> None:
+        """Let the lines cross at a point in world units."""
+        far = 1e7
+        self._lines.set_data(np.array([[-far, down], [far, down], [right, -far], [right, far]]))
+
+    def show(self, on: bool) -> None:
+        """Show the lines or hide them."""
+        self._lines.visible = on
+
+
+def main_canvas(viewer: Viewer) -> Any:
+    """Return the canvas of the viewer's window."""
+    return viewer.window._qt_viewer.canvas
+
+
+def look_from_above(viewer: Viewer) -> None:
+    """Turn a 3D view so that z, y and x are all seen."""
+    viewer.scene.camera.angles = (-35.0, 30.0, -60.0)
 
 
 def add_panel(viewer: Viewer, widget: Any, name: str, *, area: str) -> Any:
