@@ -125,7 +125,13 @@ def image(tmp_path: Path, real_data: Callable[[str], Path]) -> Path:
     return tmp_path / "image.zarr"
 
 
-EXPORTS = {"segmentation": "zarr", "probabilities": "zarr", "uncertainty": "npy", "supervoxels": "tif"}
+EXPORTS = {
+    "segmentation": "zarr",
+    "probabilities": "zarr",
+    "labels": "zarr",
+    "uncertainty": "npy",
+    "supervoxels": "tif",
+}
 
 
 def run_job(project: Path, image: Path, points: Path, *options: str) -> dict[str, bytes]:
@@ -152,6 +158,17 @@ def test_the_whole_job_on_the_command_line(image: Path, tmp_path: Path) -> None:
     serial = run_job(tmp_path / "serial.voxloop", image, points, "--threads", "1")
     processes = run_job(tmp_path / "processes.voxloop", image, points, "--workers", "2")
     assert {name for name in serial if serial[name] != processes[name]} == set()
+
+
+def test_features_and_ranges_of_values(cluster: DaskExecutor, cells: Path) -> None:
+    options = {"features": ["hessian:1.6", "gaussian:0.7"], "dtype": "uint8", "rescale": "data"}
+    written = []
+    for name, executor in {"here": SerialExecutor(), "there": cluster}.items():
+        with Project.open(cells / "cells.voxloop", executor=executor) as project:
+            project.export("features", cells / f"{name}.zarr", **options)
+        written.append(np.asarray(open_volume(cells / f"{name}.zarr").data))
+    assert written[0].shape[3] == 4
+    np.testing.assert_array_equal(*written)
 
 
 def test_workers_must_see_the_same_files(cluster: DaskExecutor, cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from voxloop.blocks import SerialExecutor, ThreadExecutor, free_memory, memory_b
 from voxloop.cli.main import main
 from voxloop.errors import InputError
 from voxloop.features import compute_scale
+from voxloop.io.writers import Header, _slab_shape
 from voxloop.project import Project
 from voxloop.volume import Volume
 
@@ -112,6 +114,13 @@ def test_a_small_budget_runs_fewer_blocks_at_once(monkeypatch: pytest.MonkeyPatc
     narrow = compute_scale(volume, labels, 32, 0.7, memory="1MB", **settings)  # type: ignore[arg-type]
     assert most == 1
     np.testing.assert_array_equal(wide.values, narrow.values)
+
+
+@pytest.mark.parametrize("axes", ["zyx", "xyz"])
+def test_blocks_of_a_wide_file_are_small(axes: str) -> None:
+    header = Header(Path("wide.npy"), (5, 40_000, 60_000), np.dtype(np.uint32), axes=axes)
+    shape = _slab_shape(header)
+    assert 2**22 < prod(shape) * 4 <= 2**23
 
 
 def test_a_project_knows_its_budget(cells: Path, capsys: pytest.CaptureFixture[str]) -> None:

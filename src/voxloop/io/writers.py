@@ -103,7 +103,11 @@ class VolumeWriter(ABC):
         What is written.
     block_shape
         Blocks (z, y, x) that are cheap to write: of this shape and aligned with it.
+    any_process
+        Whether the writer can be sent to other processes, which then write such blocks side by side.
     """
+
+    any_process = False
 
     header: Header
     block_shape: Shape3
@@ -218,11 +222,11 @@ class EncodedWriter(RawWriter):
 
 
 def _slab_shape(header: Header) -> Shape3:
-    """Return blocks of some 8 MB that lie in one piece in the file: slabs across its slowest axis of space."""
-    axis = "zyx".index(header.axes.replace("c", "")[0])
+    """Return blocks of some 8 MB that lie in one piece in the file: slabs across its slowest axes of space."""
     slab = list(header.spatial_shape)
-    plane = prod(header.shape) // slab[axis] * header.dtype.itemsize
-    slab[axis] = min(slab[axis], max(1, 2**23 // plane))
+    for axis in map("zyx".index, header.axes.replace("c", "")):
+        plane = prod(slab) // slab[axis] * header.n_channels * header.dtype.itemsize
+        slab[axis] = min(slab[axis], max(1, 2**23 // plane))
     z, y, x = slab
     return z, y, x
 

@@ -129,8 +129,10 @@ class OmeZarrWriter(VolumeWriter):
     """Writes the finest scale block by block, then makes the coarser ones from it, each in bounded memory.
 
     A scale halves the axes whose voxels are less than twice as long as the shortest, so that voxels become cubes; the
-    last scale fits into a chunk. Voxels never written are 0.
+    last scale fits into a chunk. Voxels never written are 0. A copy in another process writes whole chunks.
     """
+
+    any_process = True
 
     def __init__(self, path: Path, header: Header) -> None:
         self.header = header
@@ -142,6 +144,12 @@ class OmeZarrWriter(VolumeWriter):
         attributes: dict[str, Any] = {"ome": ome} if header.ome_zarr == "0.5" else ome
         self._group = zarr.open_group(path, mode="w-", zarr_format=self._zarr_format, attributes=attributes)
         self._finest = self._create_scale(0, header.spatial_shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)  # without the lock: chunks in part are for the process that made the store
 
     def _create_scale(self, level: int, shape: Shape3) -> zarr.Array[Any]:
         has_channels = len(self.header.shape) == 4

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Box, in_this_process, map_blocks, partition
+from voxloop.blocks import Block, Box, in_this_process, map_blocks, partition, within_memory
 from voxloop.errors import InputError
 from voxloop.io import create_volume, sidecar_of, write_sidecar
+from voxloop.io.writers import VolumeWriter
 from voxloop.project.images import Crop, crop_box
 from voxloop.project.paths import expand, has_field
 from voxloop.project.results import ImageResults
 from voxloop.project.sources import BY_CLASS, SOURCES, Layer, Source, make_layer, parse_cells
 
 DType = Literal["uint8", "uint16", "uint32", "float32"]
+Read = Callable[[Box], NDArray[Any]]
 Rescale = Literal["data"] | tuple[float, float]
 
 _BLOCK = (64, 256, 256)  # looked through at a time for the range of the data
@@ -154,16 +158,24 @@ def _write(
         overwrite=overwrite,
         **described,
     ) as writer:
-
-        def write(block: Block) -> None:
-            writer.write(block.inner, layer.read(_moved(block.inner, box)))
-
-        blocks = partition(box.shape, writer.block_shape)
-        executor, stage = in_this_process(results.executor), f"export {source}"
-        for _ in map_blocks(write, blocks, executor=executor, progress=results.progress, stage=stage):
-            pass
+        _write_blocks(writer, layer, box, results, stage=f"export {source}")
     sidecar_written = write_sidecar(path, axes=writer.header.axes, overwrite=overwrite, **described)
     return [path] if sidecar_written is None else [path, sidecar_written]
+
+
+def _write_blocks(writer: VolumeWriter, layer: Layer, box: Box, results: ImageResults, *, stage: str) -> None:
+    """Write all blocks, in other processes if the format can be written from several, within the memory budget."""
+    executor = results.executor if writer.any_process else in_this_process(results.executor)
+    # Supervoxel ids, values, and their copy in the axes of the file, which an encoder may hold a second time.
+    voxel_bytes = 4 + 3 * layer.dtype.itemsize * layer.n_channels
+    executor = within_memory(executor, memory=results.memory, item_bytes=prod(writer.block_shape) * voxel_bytes)
+    write, blocks = partial(_write_block, writer, layer.read, box), partition(box.shape, writer.block_shape)
+    for _ in map_blocks(write, blocks, executor=executor, progress=results.progress, stage=stage):
+        pass
+
+
+def _write_block(writer: VolumeWriter, read: Read, box: Box, block: Block) -> None:
+    writer.write(block.inner, read(_moved(block.inner, box)))
 
 
 def _moved(part: Box, box: Box) -> Box:
@@ -179,7 +191,7 @@ def _converted(layer: Layer, source: Source, results: ImageResults, box: Box, op
         if layer.content == "labels":
             raise InputError(f"rescale does not go with {source}: its values are labels")
         low, high = _data_range(layer, results, box) if options.rescale == "data" else options.rescale
-        return replace(layer, dtype=dtype, read=lambda at: _rescaled(layer.read(at), low, high, dtype))
+        return replace(layer, dtype=dtype, read=partial(_read_rescaled, layer.read, low, high, dtype))
     if dtype == layer.dtype:
         return layer
     if layer.maximum is None and dtype.kind != "f":
@@ -191,12 +203,16 @@ def _converted(layer: Layer, source: Source, results: ImageResults, box: Box, op
     if (layer.maximum or 0) > highest:
         raise InputError(f"{source} reaches {layer.maximum:,}, which {dtype} cannot hold")
     content: Literal["image", "labels"] = "image" if dtype.kind == "f" else layer.content
-    return replace(layer, dtype=dtype, read=lambda at: layer.read(at).astype(dtype), content=content)
+    return replace(layer, dtype=dtype, read=partial(_read_as, layer.read, dtype), content=content)
 
 
-def _rescaled(values: NDArray[Any], low: float, high: float, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return values with `low` and `high` as the ends of `dtype`, those beyond cut off."""
-    shares = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+def _read_as(read: Read, dtype: np.dtype[Any], box: Box) -> NDArray[Any]:
+    return read(box).astype(dtype)
+
+
+def _read_rescaled(read: Read, low: float, high: float, dtype: np.dtype[Any], box: Box) -> NDArray[Any]:
+    """Return the voxels of a box with `low` and `high` as the ends of `dtype`, those beyond cut off."""
+    shares = np.clip((read(box).astype(np.float64) - low) / (high - low), 0, 1)
     scaled: NDArray[Any] = shares.astype(dtype) if dtype.kind == "f" else np.rint(shares * np.iinfo(dtype).max)
     return scaled.astype(dtype, copy=False)
 
@@ -204,16 +220,15 @@ def _rescaled(values: NDArray[Any], low: float, high: float, dtype: np.dtype[Any
 def _data_range(layer: Layer, results: ImageResults, box: Box) -> tuple[float, float]:
     """Return the least and the largest value of a layer in `box`; of a constant one, a range that makes it 0."""
     low, high = np.inf, -np.inf
-    read = layer.read
-
-    def ends(block: Block) -> tuple[float, float]:
-        values = read(_moved(block.inner, box))
-        return float(values.min()), float(values.max())
-
-    blocks = partition(box.shape, _BLOCK)
+    blocks, ends = partition(box.shape, _BLOCK), partial(_ends, layer.read, box)
     for least, largest in map_blocks(ends, blocks, executor=results.executor, progress=results.progress, stage="range"):
         low, high = min(low, least), max(high, largest)
     return (low, high) if high > low else (low, low + 1)
+
+
+def _ends(read: Read, box: Box, block: Block) -> tuple[float, float]:
+    values = read(_moved(block.inner, box))
+    return float(values.min()), float(values.max())
 
 
 def _value_range(values: Any) -> tuple[float, float]:

@@ -53,6 +53,10 @@ class ImageResults(Protocol):
     def progress(self) -> Progress | None:
         """Is told how far the work is."""
 
+    @property
+    def memory(self) -> int:
+        """Bytes that a process may take for its blocks."""
+
     def supervoxels(self) -> Supervoxels:
         """Return the supervoxels."""
 
@@ -120,6 +124,11 @@ class ProjectResults:
     def progress(self) -> Progress | None:
         """Is told how far the work is."""
         return self.project.progress
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a process may take for its blocks."""
+        return self.project.memory
 
     def supervoxels(self) -> Supervoxels:
         """Return the supervoxels."""

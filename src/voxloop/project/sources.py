@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Box
-from voxloop.classify import look_up
+from voxloop.blocks import Box, Shape3
 from voxloop.errors import InputError
 from voxloop.features import preview_feature, scale_channels
 from voxloop.project.annotations import LabelClass
 from voxloop.project.objects import find_objects
 from voxloop.project.results import ImageResults
 from voxloop.specs import FAMILIES, FeatureFamily, FeatureSpec
+from voxloop.volume import ArrayLike, Volume
 
 Source = Literal[
     "segmentation",
@@ -45,7 +46,7 @@ class Layer:
     dtype
         Type of a voxel.
     read
-        Gives the voxels (z, y, x) or (z, y, x, c) of a box of the image.
+        Gives the voxels (z, y, x) or (z, y, x, c) of a box of the image; can be sent to another process.
     content
         Whether the values measure something or name something.
     maximum
@@ -134,9 +135,11 @@ def _top_uncertain(results: ImageResults) -> Layer:
 
 def _supervoxels(results: ImageResults) -> Layer:
     supervoxels = results.supervoxels()
-    return Layer(
-        np.dtype(np.uint32), lambda box: np.asarray(supervoxels.labels[box.slices]), "labels", supervoxels.n
-    )  # fmt: skip
+    return Layer(np.dtype(np.uint32), partial(_read, supervoxels.labels), "labels", supervoxels.n)
+
+
+def _read(array: ArrayLike, box: Box) -> NDArray[Any]:
+    return np.asarray(array[box.slices])
 
 
 def _objects(results: ImageResults) -> Layer:
@@ -146,16 +149,20 @@ def _objects(results: ImageResults) -> Layer:
 
 def _labels(results: ImageResults) -> Layer:
     indices, classes = results.labelled_voxels()
-    dtype, shape = _class_dtype(results), results.volume.shape
-    plane = shape[1] * shape[2]
-
-    def read(box: Box) -> NDArray[Any]:
-        first, last = np.searchsorted(indices, [box.start[0] * plane, box.stop[0] * plane])
-        slab = np.zeros((box.shape[0], *shape[1:]), dtype)
-        slab.reshape(-1)[indices[first:last] - box.start[0] * plane] = classes[first:last]
-        return slab[:, box.slices[1], box.slices[2]]
-
+    dtype = _class_dtype(results)
+    read = partial(_strokes, indices, classes.astype(dtype), results.volume.shape)
     return Layer(dtype, read, "labels", int(classes.max(initial=0)), classes=results.classes)
+
+
+def _strokes(indices: NDArray[np.int64], classes: NDArray[Any], shape: Shape3, box: Box) -> NDArray[Any]:
+    """Return the class of each voxel of a box; the labelled voxels of the image are given by sorted linear indices."""
+    plane = shape[1] * shape[2]
+    first, last = np.searchsorted(indices, [box.start[0] * plane, box.stop[0] * plane])
+    voxels = np.stack(np.unravel_index(indices[first:last], shape))
+    inside = ((voxels >= np.array(box.start)[:, np.newaxis]) & (voxels < np.array(box.stop)[:, np.newaxis])).all(axis=0)
+    found = np.zeros(box.shape, classes.dtype)
+    found[tuple(voxels[:, inside] - np.array(box.start)[:, np.newaxis])] = classes[first:last][inside]
+    return found
 
 
 def _features(results: ImageResults, cells: Sequence[Cell]) -> Layer:
@@ -168,16 +175,19 @@ def _features(results: ImageResults, cells: Sequence[Cell]) -> Layer:
             planar = volume.is_2d or sigma in one.sigmas_2d
             names += [prefix + name for name in scale_channels(one, sigma, planar=planar)]
 
-    def read(box: Box) -> NDArray[Any]:
-        parts = [
-            preview_feature(volume, family, sigma, box, spec=_cell_spec(spec, family, sigma), channel=channel)
-            for channel in range(volume.n_channels)
-            for family, sigma in cells
-        ]
-        responses: NDArray[np.float32] = np.moveaxis(np.concatenate(parts), 0, -1)
-        return responses if len(names) > 1 else responses[..., 0]
-
+    read = partial(_responses, volume, spec, tuple(cells))
     return Layer(np.dtype(np.float32), read, "image", channel_names=tuple(names))
+
+
+def _responses(volume: Volume, spec: FeatureSpec, cells: Sequence[Cell], box: Box) -> NDArray[Any]:
+    """Return the responses (z, y, x) or (z, y, x, c) of cells of the filter bank in a box."""
+    parts = [
+        preview_feature(volume, family, sigma, box, spec=_cell_spec(spec, family, sigma), channel=channel)
+        for channel in range(volume.n_channels)
+        for family, sigma in cells
+    ]
+    responses: NDArray[np.float32] = np.moveaxis(np.concatenate(parts), 0, -1)
+    return responses if responses.shape[-1] > 1 else responses[..., 0]
 
 
 def parse_cells(texts: Sequence[str], spec: FeatureSpec) -> tuple[Cell, ...]:
@@ -219,8 +229,14 @@ def _image_channels(n: int, results: ImageResults) -> Sequence[str]:
 
 def _painter(results: ImageResults, values: NDArray[Any]) -> Callable[[Box], NDArray[Any]]:
     """Return a function that gives each voxel of a box the value of its supervoxel."""
-    labels = results.supervoxels().labels
-    return lambda box: look_up(np.asarray(labels[box.slices]), values)
+    outside = np.zeros((1, *values.shape[1:]), values.dtype)
+    return partial(_paint, results.supervoxels().labels, np.concatenate([outside, values]))
+
+
+def _paint(labels: ArrayLike, table: NDArray[Any], box: Box) -> NDArray[Any]:
+    """Return for each voxel of a box the row of its supervoxel in a table whose first row is for 0, outside."""
+    painted: NDArray[Any] = table[np.asarray(labels[box.slices])]
+    return painted
 
 
 def _squeezed(values: NDArray[Any]) -> NDArray[Any]:
