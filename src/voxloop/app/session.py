@@ -42,7 +42,8 @@ class Session:
         Runs a call in the thread that owns the viewer; workers report through it.
     """
 
-    changed = Signal(str)  # "project", "stages", "labels", "live", "shown", "guide", "plane", "views", "crosshair", "review" or "help"
+    # "project", "stages", "labels", "live", "shown", "guide", "plane", "views", "crosshair", "review" or "help"
+    changed = Signal(str)
     job_changed = Signal(JobState)
     notified = Signal(str, str)  # "info", "warning" or "error", and one line
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, cbrt
+from math import cbrt, ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
