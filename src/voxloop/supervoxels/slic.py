@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from voxloop.blocks import Block, Box, Executor, Progress, Shape3, partition
 from voxloop.errors import InputError
 from voxloop.kernels import slic as kernel
-from voxloop.specs import SlicSpec
+from voxloop.specs import DEFAULT_SIZE, SlicSpec
 from voxloop.supervoxels.arrays import Work, check_out, check_shape, inside_box
 from voxloop.supervoxels.connectivity import BlockFragments, Pieces, absorb_small, cut_block, gather, number_blocks
 from voxloop.supervoxels.grid import SeedGrid, means, seed_grid, seeds
@@ -25,7 +25,6 @@ from voxloop.supervoxels.model import SlicReport, Supervoxels
 from voxloop.volume import ArrayLike, Spacing, Volume
 
 BLOCK_SHAPE: Shape3 = (64, 128, 128)
-DEFAULT_SIZE = 340  # voxels: the setting of Konyushkova et al. (2015) on isotropic electron microscopy
 STANDSTILL = 0.1  # of the seeds' distance: centres that move less have converged
 NO_LABELS = np.empty((0, 0, 0), np.int32)
 
@@ -83,16 +82,16 @@ def slic(
     S along each axis, each cluster moves to the mean of its voxels, `max_num_iter` times or until no centre moves by
     more than S / 10. Pieces that are not connected are separated, small ones join the neighbour of the largest contact.
 
-    Intensities have unit variance between the 1st and the 99th percentile of a channel, times its weight, smoothed by
-    `sigma`; positions are in relative spacing. So neither the unit of the spacing nor offset or scale of the
-    intensities matter.
+    Intensities have unit variance between the 1st and the 99th percentile of a channel, times its weight. I holds each
+    channel twice: smoothed by `sigma` and, with 1.5 times the weight, by `coarse_sigma`. Positions are in relative
+    spacing. So neither the unit of the spacing nor offset or scale of the intensities matter.
 
     Parameters
     ----------
     volume
         The image, of any number of channels; a 2D image has one slice.
     spec
-        Number or size, compactness, iterations, smoothing.
+        Number or size, compactness, iterations, both smoothings.
     mask
         Array-like (z, y, x): voxels where it is 0 stay outside, with label 0.
     block_shape
