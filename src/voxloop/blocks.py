@@ -63,6 +63,11 @@ class Box:
         stop = tuple(min(hi, b + h) for b, h, hi in zip(self.stop, halo, bounds.stop, strict=True))
         return Box(start, stop)  # type: ignore[arg-type]  # three of each
 
+    def moved(self, by: Sequence[int]) -> Box:
+        """Return the box moved by so many voxels (z, y, x)."""
+        start, stop = (tuple(i + b for i, b in zip(corner, by, strict=True)) for corner in (self.start, self.stop))
+        return Box(start, stop)  # type: ignore[arg-type]  # three of each
+
     def slices_in(self, outer: Box) -> tuple[slice, slice, slice]:
         """Slices that cut this box out of an array that holds `outer`."""
         z, y, x = (slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True))

@@ -10,6 +10,7 @@ from voxloop.blocks import SerialExecutor, partition
 from voxloop.supervoxels import from_labels
 from voxloop.supervoxels.arrays import Work
 from voxloop.supervoxels.connectivity import cut_block, gather, number_blocks
+from voxloop.supervoxels.scratch import Memory
 
 
 @pytest.mark.parametrize("n_labels", [2, 5, 300])
@@ -17,19 +18,20 @@ from voxloop.supervoxels.connectivity import cut_block, gather, number_blocks
 def test_pieces_are_the_connected_components(n_labels: int, shape: tuple[int, int, int]) -> None:
     labels = np.random.default_rng(n_labels).integers(0, n_labels, shape).astype(np.int64)
     out = np.zeros(shape, np.uint32)
-    blocks = [
+    blocks, scratch = partition(shape, (8, 9, 10)), Memory()
+    parts = [
         cut_block(
             np.ascontiguousarray(labels[b.inner.slices]),
             np.empty((0, *b.inner.shape), np.int16),
-            b.inner,
+            b,
             shape,
-            out,
+            scratch,
             outside=0,
         )
-        for b in partition(shape, (8, 9, 10))
+        for b in blocks
     ]
-    pieces, numbers = gather(blocks, join_by="contact")
-    number_blocks(out, blocks, numbers, work=Work(SerialExecutor(), None))
+    pieces, numbers = gather(parts, join_by="contact")
+    number_blocks(blocks, numbers, scratch=scratch, out=out, work=Work(SerialExecutor(), None))
     expected, n = cc3d.connected_components(labels.astype(np.uint32), connectivity=6, return_N=True)
     assert len(pieces.sums) == n
     assert len(np.unique(np.stack([out, expected]).reshape(2, -1), axis=1).T) == n + (labels == 0).any()

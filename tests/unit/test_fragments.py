@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voxloop.blocks import Box
+from voxloop.blocks import partition
 from voxloop.kernels import contingency as contingency_kernel
 from voxloop.kernels import fragments as kernel
 from voxloop.kernels import pieces as pieces_kernel
 from voxloop.supervoxels.connectivity import Pieces, absorb_small, cut_block, gather
+from voxloop.supervoxels.scratch import Memory
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 NO_IMAGE = np.empty((0, 1, 1, 1), np.int16)
@@ -64,7 +65,7 @@ def test_hash_table_keeps_keys_that_collide() -> None:
 @pytest.mark.parametrize("jitted", [True, False])
 def test_join_numbers_groups_by_their_lowest_members(jitted: bool) -> None:
     join = pieces_kernel.join if jitted else pieces_kernel.join.py_func
-    group, n = join(7, np.array([[6, 2], [4, 1], [2, 4]]))
+    group, n = join(7, np.array([[6, 2], [4, 1], [2, 4]], np.int32))
     np.testing.assert_array_equal(group, [0, 1, 1, 2, 1, 3, 1])
     assert n == 4
 
@@ -74,18 +75,19 @@ def test_sums_over_groups(jitted: bool) -> None:
     add_rows = pieces_kernel.add_rows if jitted else pieces_kernel.add_rows.py_func
     big = 2**60
     np.testing.assert_array_equal(
-        add_rows(np.array([1, 0, 1]), np.array([[big, 1], [2, 3], [1, 4]]), 2), [[2, 3], [big + 1, 5]]
+        add_rows(np.array([1, 0, 1], np.int32), np.array([[big, 1], [2, 3], [1, 4]]), 2), [[2, 3], [big + 1, 5]]
     )
 
 
 @pytest.mark.parametrize("jitted", [True, False])
 def test_contacts_are_summed_and_sorted(jitted: bool) -> None:
     sum_contacts = pieces_kernel.sum_contacts if jitted else pieces_kernel.sum_contacts.py_func
-    pairs = np.array([[3, 1], [0, 2], [1, 3], [2, 2], [1, 2], [3, 1]])
-    unique, total = sum_contacts(pairs, np.arange(18).reshape(6, 3), 4)
+    pairs = np.array([[4, 2], [0, 3], [2, 4], [3, 3], [2, 3], [5, 1]], np.int32)
+    group = np.array([0, 1, 1, 2, 3, 3], np.int32)
+    unique, total = sum_contacts(pairs, np.arange(18).reshape(6, 3), group, 4)
     np.testing.assert_array_equal(unique, [[0, 2], [1, 2], [1, 3]])
     np.testing.assert_array_equal(total, [[3, 4, 5], [12, 13, 14], [21, 24, 27]])
-    nothing, none = sum_contacts(np.array([[1, 1]]), np.ones((1, 3), np.int64), 2)
+    nothing, none = sum_contacts(np.array([[1, 2]], np.int32), np.ones((1, 3), np.int64), group, 4)
     assert nothing.shape == (0, 2)
     assert none.shape == (0, 3)
 
@@ -98,7 +100,7 @@ def test_choice_of_a_neighbour(jitted: bool, order: int) -> None:
 
     def chosen(areas: dict[tuple[int, int], float]) -> int:
         pairs, area = np.array(list(areas))[::order], np.array(list(areas.values()))[::order]
-        result = choose(np.ascontiguousarray(pairs), area, colours, np.arange(5) == 0)
+        result = choose(np.ascontiguousarray(pairs, np.int32), area, colours, np.arange(5) == 0)
         np.testing.assert_array_equal(result[1:], [1, 2, 3, 4])
         return int(result[0])
 
@@ -109,9 +111,9 @@ def test_choice_of_a_neighbour(jitted: bool, order: int) -> None:
 
 
 def pieces_of(labels: np.ndarray) -> Pieces:
-    out = np.zeros(labels.shape, np.uint32)
     image = np.zeros((1, *labels.shape), np.int16)
-    block = cut_block(labels.astype(np.int32), image, Box.of_shape(labels.shape), labels.shape, out, outside=-2)
+    (whole,) = partition(labels.shape, labels.shape)
+    block = cut_block(labels.astype(np.int32), image, whole, labels.shape, Memory(), outside=-2)
     return gather([block], join_by="contact")[0]
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import mmap
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
+
+from voxloop.volume import ArrayView
 
 
 class MappedArray(np.memmap[Any, np.dtype[Any]]):
@@ -40,3 +43,47 @@ def map_array(
         ``"r"`` to read only, ``"r+"`` to write as well.
     """
     return MappedArray(path, np.dtype(dtype), mode=mode, offset=offset, shape=shape)
+
+
+@dataclass(frozen=True)
+class FileArray:
+    """An uncompressed array in a file, mapped into memory for each access alone.
+
+    What was read or written does not stay in the memory of the process, as it does with a memory map that is kept.
+
+    Attributes
+    ----------
+    path, offset
+        The file, and the byte at which the values begin.
+    dtype, shape
+        Type and number of the values, in C order.
+    mode
+        ``"r"`` to read only, ``"r+"`` to write as well.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+    mode: Literal["r", "r+"]
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        return np.array(map_array(self.path, self.dtype, self.shape, self.offset)[key])
+
+    def __setitem__(self, key: Any, values: Any, /) -> None:
+        map_array(self.path, self.dtype, self.shape, self.offset, self.mode)[key] = values
+
+
+def unmapped(array: Any) -> Any:
+    """Return a memory map of numpy as a `FileArray`, also below the views of a volume, and any other array as it is.
+
+    Another process can be given the result: a memory map itself would be sent there value by value. A part of a memory
+    map is left as it is, for where in the file it lies is not known.
+    """
+    if isinstance(array, ArrayView):
+        return replace(array, array=unmapped(array.array))  # type: ignore[type-var]  # every view is a dataclass
+    whole = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.flags.c_contiguous
+    if not whole or array.filename is None:
+        return array
+    mode: Literal["r", "r+"] = "r+" if array.mode in ("r+", "w+") else "r"
+    return FileArray(Path(array.filename).absolute(), array.dtype, array.shape, array.offset, mode)

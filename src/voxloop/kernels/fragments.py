@@ -15,16 +15,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 Int16 = NDArray[np.int16]
+Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Uint32 = NDArray[np.uint32]
 Labels = NDArray[np.signedinteger[Any]]
+Parents = NDArray[np.signedinteger[Any]]
 BlockShape = tuple[int, ...]  # (z, y, x)
 
 
 @njit(cache=True, nogil=True)
 def fragments(
     labels: Labels, image: Int16, start: Int64, shape: Int64, outside: int
-) -> tuple[Uint32, Labels, Int64, Int64, Int64, Int64]:
+) -> tuple[Uint32, Labels, Int64, Int64, Int32, Int32]:
     """Cut a block into its 6-connected fragments of equal label.
 
     Parameters
@@ -50,9 +52,9 @@ def fragments(
         Index of the fragment's first voxel in the flattened volume.
     sums : int64 (f, 4 + c)
         Number of voxels, sums of global z, y, x and of the intensities.
-    pairs : int64 (m, 2)
+    pairs : int32 (m, 2)
         Fragments a < b, counted from 0, that touch.
-    faces : int64 (m, 3)
+    faces : int32 (m, 3)
         How many voxel faces they share across z, y and x.
     """
     row_start, position, value = _cut_runs(labels)
@@ -113,7 +115,7 @@ def _join_runs(row_start: Int64, position: Int64, value: Labels, shape: BlockSha
 
 
 @njit(cache=True, nogil=True)
-def unite(parent: Int64, a: int, b: int) -> None:
+def unite(parent: Parents, a: int, b: int) -> None:
     """Join the sets of `a` and `b`; the lowest member of a set is its root."""
     while parent[a] != a:
         parent[a] = parent[parent[a]]
@@ -183,7 +185,7 @@ def _tabulate(
 
 
 @njit(cache=True, nogil=True)
-def _contacts(row_start: Int64, position: Int64, owner: Int64, n: int, shape: BlockShape) -> tuple[Int64, Int64]:
+def _contacts(row_start: Int64, position: Int64, owner: Int64, n: int, shape: BlockShape) -> tuple[Int32, Int32]:
     """Return the pairs of fragments that touch, and the number of faces between them across each axis."""
     nz, ny, nx = shape
     capacity = 64
@@ -208,8 +210,8 @@ def _contacts(row_start: Int64, position: Int64, owner: Int64, n: int, shape: Bl
                 i += i_ends <= j_ends
                 j += j_ends <= i_ends
     found = np.flatnonzero(keys >= 0)
-    pairs = np.empty((found.size, 2), np.int64)
-    counts = np.empty((found.size, 3), np.int64)
+    pairs = np.empty((found.size, 2), np.int32)
+    counts = np.empty((found.size, 3), np.int32)
     for i in range(found.size):
         pairs[i, 0], pairs[i, 1] = keys[found[i]] // n, keys[found[i]] % n
         counts[i] = faces[found[i]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -9,12 +11,15 @@ from numpy.typing import NDArray
 from voxloop.kernels.fragments import unite
 
 Bool = NDArray[np.bool_]
+Int32 = NDArray[np.int32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+Uint32 = NDArray[np.uint32]
+Faces = NDArray[np.signedinteger[Any]]
 
 
 @njit(cache=True, nogil=True)
-def join(n: int, pairs: Int64) -> tuple[Int64, int]:
+def join(n: int, pairs: Int32) -> tuple[Int32, int]:
     """Join the members of each pair.
 
     Parameters
@@ -22,19 +27,19 @@ def join(n: int, pairs: Int64) -> tuple[Int64, int]:
     n
         Number of things.
     pairs
-        int64 (m, 2), which to join.
+        int32 (m, 2), which to join.
 
     Returns
     -------
-    group : int64 (n,)
+    group : int32 (n,)
         Group of each thing, numbered 0.. in the order of the groups' lowest members.
     n_groups : int
         Number of groups.
     """
-    parent = np.arange(n)
+    parent = np.arange(n, dtype=np.int32)
     for i in range(pairs.shape[0]):
         unite(parent, pairs[i, 0], pairs[i, 1])
-    group = np.empty(n, np.int64)
+    group = np.empty(n, np.int32)
     n_groups = 0
     for i in range(n):
         if parent[i] == i:
@@ -46,7 +51,7 @@ def join(n: int, pairs: Int64) -> tuple[Int64, int]:
 
 
 @njit(cache=True, nogil=True)
-def add_rows(group: Int64, rows: Int64, n_groups: int) -> Int64:
+def add_rows(group: Int32, rows: Int64, n_groups: int) -> Int64:
     """Return the sums of the int64 `rows` (n, f) over each group (n_groups, f)."""
     sums = np.zeros((n_groups, rows.shape[1]), np.int64)
     for i in range(rows.shape[0]):
@@ -56,22 +61,24 @@ def add_rows(group: Int64, rows: Int64, n_groups: int) -> Int64:
 
 
 @njit(cache=True, nogil=True)
-def sum_contacts(pairs: Int64, faces: Int64, n: int) -> tuple[Int64, Int64]:
-    """Return each contact once.
+def sum_contacts(pairs: Int32, faces: Faces, group: Int32, n: int) -> tuple[Int32, Int64]:
+    """Return each contact of groups once.
 
     Parameters
     ----------
     pairs
-        int64 (m, 2), pieces that touch, in any order; pairs of a piece with itself are dropped.
+        int32 (m, 2), pieces that touch, in any order; pairs within a group are dropped.
     faces
-        int64 (m, 3), how many faces they share across z, y and x.
+        int32 or int64 (m, 3), how many faces they share across z, y and x.
+    group
+        int32, the group of each piece.
     n
-        Number of pieces.
+        Number of groups.
 
     Returns
     -------
-    pairs : int64 (k, 2)
-        The pairs a < b, sorted.
+    pairs : int32 (k, 2)
+        The pairs of groups a < b, sorted.
     faces : int64 (k, 3)
         The sums of their faces.
     """
@@ -79,53 +86,55 @@ def sum_contacts(pairs: Int64, faces: Int64, n: int) -> tuple[Int64, Int64]:
     # is known from where its entries end: looking either up would miss the cache once an entry more.
     end_of_low, end_of_high = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
     for i in range(pairs.shape[0]):
-        a, b = pairs[i, 0], pairs[i, 1]
+        a, b = group[pairs[i, 0]], group[pairs[i, 1]]
         if a != b:
             end_of_low[min(a, b) + 1] += 1
             end_of_high[max(a, b) + 1] += 1
     end_of_low, end_of_high = np.cumsum(end_of_low), np.cumsum(end_of_high)
     size = end_of_low[n]
 
-    by_high = np.empty((size, 2), np.int64)  # lower piece, entry
+    high_other, high_entry = np.empty(size, np.int32), np.empty(size, np.uint32)
     for i in range(pairs.shape[0]):
-        a, b = pairs[i, 0], pairs[i, 1]
+        a, b = group[pairs[i, 0]], group[pairs[i, 1]]
         if a != b:
             slot = end_of_high[max(a, b)]
-            by_high[slot, 0], by_high[slot, 1] = min(a, b), i
+            high_other[slot], high_entry[slot] = min(a, b), i
             end_of_high[max(a, b)] += 1
-    by_low = np.empty((size, 2), np.int64)  # higher piece, entry
+    low_other, low_entry = np.empty(size, np.int32), np.empty(size, np.uint32)
     start = 0
     for high in range(n):
         for i in range(start, end_of_high[high]):
-            slot = end_of_low[by_high[i, 0]]
-            by_low[slot, 0], by_low[slot, 1] = high, by_high[i, 1]
-            end_of_low[by_high[i, 0]] += 1
+            slot = end_of_low[high_other[i]]
+            low_other[slot], low_entry[slot] = high, high_entry[i]
+            end_of_low[high_other[i]] += 1
         start = end_of_high[high]
-    return _merge_runs(by_low, end_of_low, faces)
+    return _merge_runs(low_other, low_entry, end_of_low, faces)
 
 
 @njit(cache=True, nogil=True)
-def _merge_runs(by_low: Int64, end_of_low: Int64, faces: Int64) -> tuple[Int64, Int64]:
+def _merge_runs(other: Int32, entry: Uint32, end_of_low: Int64, faces: Faces) -> tuple[Int32, Int64]:
     """Return sorted contacts, each once, with the sums of their faces."""
-    unique = np.empty((by_low.shape[0], 2), np.int64)
-    total = np.zeros((by_low.shape[0], 3), np.int64)
+    k = 0
+    start = 0
+    for low in range(end_of_low.size - 1):
+        for i in range(start, end_of_low[low]):
+            k += i == start or other[i] != other[i - 1]
+        start = end_of_low[low]
+    unique, total = np.empty((k, 2), np.int32), np.zeros((k, 3), np.int64)
     k, start = -1, 0
     for low in range(end_of_low.size - 1):
-        last = -1
         for i in range(start, end_of_low[low]):
-            high = by_low[i, 0]
-            if high != last:
+            if i == start or other[i] != other[i - 1]:
                 k += 1
-                unique[k, 0], unique[k, 1] = low, high
-                last = high
+                unique[k, 0], unique[k, 1] = low, other[i]
             for axis in range(3):
-                total[k, axis] += faces[by_low[i, 1], axis]
+                total[k, axis] += faces[entry[i], axis]
         start = end_of_low[low]
-    return unique[: k + 1].copy(), total[: k + 1].copy()
+    return unique, total
 
 
 @njit(cache=True, nogil=True)
-def choose_neighbours(pairs: Int64, area: Float64, colours: Float64, small: Bool) -> Int64:
+def choose_neighbours(pairs: Int32, area: Float64, colours: Float64, small: Bool) -> Int32:
     """Return for each small piece the neighbour to join, for each other itself.
 
     The neighbour of the largest contact; among equals the one of the closest mean intensities, then the lower id.
@@ -133,7 +142,7 @@ def choose_neighbours(pairs: Int64, area: Float64, colours: Float64, small: Bool
     Parameters
     ----------
     pairs
-        int64 (m, 2), pieces that touch; each pair once.
+        int32 (m, 2), pieces that touch; each pair once.
     area
         float64 (m,), area of contact.
     colours
@@ -142,7 +151,7 @@ def choose_neighbours(pairs: Int64, area: Float64, colours: Float64, small: Bool
         bool (n,), which pieces are to join another.
     """
     n = small.size
-    chosen = np.arange(n)
+    chosen = np.arange(n, dtype=np.int32)
     largest = np.zeros(n, np.float64)
     closest = np.zeros(n, np.float64)
     for i in range(pairs.shape[0]):

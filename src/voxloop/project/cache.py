@@ -96,6 +96,11 @@ class ArrayCache:
         there = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
         return next((digest for digest in there if _DIGEST.fullmatch(digest)), None)
 
+    def scratch(self, name: str) -> Path:
+        """Return where intermediate results of an entry may be kept; nothing is there at first."""
+        _check("name", name, _NAME)
+        return self._folder / "scratch" / name
+
     def get(self, name: str, digest: str) -> Entry | None:
         """Return an entry with its arrays as read-only memory maps, or None if it has to be computed.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Executor, Progress, Shape3, in_this_process
+from voxloop.blocks import Executor, Progress, Shape3
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable, compute_scale, with_context
 from voxloop.project.cache import ArrayCache, Entry
@@ -24,8 +25,8 @@ logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 # Raised when a stage gives other bits for the same specs, so that what an older version computed counts as stale.
-SUPERVOXELS_VERSION = 2
-FEATURES_VERSION = 1
+_SUPERVOXELS_VERSION = 2
+_FEATURES_VERSION = 1
 
 
 class Kept:
@@ -130,14 +131,18 @@ class ImageStages:
         return read_entry(self.cache, f"supervoxel-tables-{self.index}", digest, read)
 
     def _slic(self, spec: SlicSpec, digest: str) -> Supervoxels:
-        volume, mask = self.image.volume, self.image.mask
+        name, volume = f"supervoxels-{self.index}", self.image.volume
+
+        def cut(out: ArrayLike | None, scratch: Path | None) -> Supervoxels:
+            return slic(
+                volume, spec, mask=self.image.mask, executor=self.executor, progress=self.progress, out=out,
+                memory=self.memory, scratch=scratch,
+            )  # fmt: skip
+
         if not self.save:
-            return slic(volume, spec, mask=mask, executor=in_this_process(self.executor), progress=self.progress)
-        name, sizes = f"supervoxels-{self.index}", {"labels": (volume.shape, np.uint32)}
-        with self.cache.create(name, digest, sizes) as draft:
-            out = draft.arrays["labels"]
-            executor = in_this_process(self.executor)
-            computed = slic(volume, spec, mask=mask, executor=executor, progress=self.progress, out=out)
+            return cut(None, None)
+        with self.cache.create(name, digest, {"labels": (volume.shape, np.uint32)}) as draft:
+            computed = cut(draft.arrays["labels"], self.cache.scratch(name))
         arrays, meta = computed.to_arrays()
         self.cache.put(f"supervoxel-tables-{self.index}", digest, arrays, meta=meta)
         return self._load_supervoxels(digest) or computed
@@ -232,7 +237,7 @@ def _check_array(
 
 def supervoxels_digest(content_digest: str, spec: SlicSpec) -> str:
     """Return the digest that supervoxels of an image under `spec` have."""
-    return digest_of("supervoxels", SUPERVOXELS_VERSION, content_digest, spec.digest)
+    return digest_of("supervoxels", _SUPERVOXELS_VERSION, content_digest, spec.digest)
 
 
 def scale_digests(content_digest: str, slic_spec: SlicSpec, spec: FeatureSpec) -> dict[float, str]:
@@ -243,7 +248,7 @@ def scale_digests(content_digest: str, slic_spec: SlicSpec, spec: FeatureSpec) -
         if spec.families_at(sigma):
             planar = (sigma,) if sigma in spec.sigmas_2d else ()
             alone = spec.changed(sigmas=(sigma,), sigmas_2d=planar, context=0)
-            digests[sigma] = digest_of("features", FEATURES_VERSION, base, alone.digest)
+            digests[sigma] = digest_of("features", _FEATURES_VERSION, base, alone.digest)
     return digests
 
 

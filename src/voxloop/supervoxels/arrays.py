@@ -16,6 +16,7 @@ from voxloop.volume import ArrayLike
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+BYTES_PER_VOXEL = 64  # that it takes to scale or cut a block
 NO_MASK = np.empty((0, 0, 0), np.bool_)  # kernels take an array of size 0 for "everything is inside"
 
 
@@ -52,7 +53,7 @@ def inside_box(mask: ArrayLike | None, box: Box) -> NDArray[np.bool_]:
 class Work:
     """What runs the blocks, and who is told."""
 
-    executor: Executor | None
+    executor: Executor
     progress: Progress | None
 
     def map(self, stage: str, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

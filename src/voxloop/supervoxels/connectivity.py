@@ -7,23 +7,27 @@ volume only, not on the blocks they came in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Box, Shape3
+from voxloop.blocks import Block, Shape3, in_this_process
+from voxloop.errors import InputError
+from voxloop.io.mapped import unmapped
 from voxloop.kernels.fragments import fragments
 from voxloop.kernels.pieces import add_rows, choose_neighbours, join, sum_contacts
 from voxloop.supervoxels.arrays import Work
 from voxloop.supervoxels.grid import means
 from voxloop.supervoxels.model import Adjacency, SlicReport, Supervoxels
+from voxloop.supervoxels.scratch import Scratch
 from voxloop.volume import ArrayLike, Spacing
 
 Ids = NDArray[np.int64]
+Int32 = NDArray[np.int32]
+MOST_FRAGMENTS, MOST_CONTACTS = 2**31 - 1, 2**32 - 1  # numbers of 32 bits halve the tables
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class BlockFragments:
 
     Attributes
     ----------
-    box
-        Where the block lies.
+    block
+        Which block.
     values
         int64 (f,), the label or cluster that a fragment is a piece of.
     first
@@ -41,32 +45,55 @@ class BlockFragments:
     sums
         int64 (f, 4 + c), number of voxels, sums of z, y, x and of the intensities.
     pairs, faces
-        int64 (m, 2) fragments that touch, counted from 0, and (m, 3) their common faces across z, y and x.
-    low, high
-        Fragments (0 outside, else from 1) in the first and in the last plane along z, y and x.
+        int32 (m, 2) fragments that touch, counted from 0, and (m, 3) their common faces across z, y and x.
+    low_z, low_y, low_x, high_z, high_y, high_x
+        Fragments (0 outside, else from 1) in the first and in the last plane along each axis.
     """
 
-    box: Box
+    block: Block
     values: Ids
     first: Ids
     sums: Ids
-    pairs: Ids
-    faces: Ids
-    low: tuple[NDArray[np.uint32], ...]
-    high: tuple[NDArray[np.uint32], ...]
+    pairs: Int32
+    faces: Int32
+    low_z: NDArray[Any]
+    low_y: NDArray[Any]
+    low_x: NDArray[Any]
+    high_z: NDArray[Any]
+    high_y: NDArray[Any]
+    high_x: NDArray[Any]
+
+    @property
+    def low(self) -> tuple[NDArray[Any], ...]:
+        """The first planes along z, y and x."""
+        return self.low_z, self.low_y, self.low_x
+
+    @property
+    def high(self) -> tuple[NDArray[Any], ...]:
+        """The last planes along z, y and x."""
+        return self.high_z, self.high_y, self.high_x
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the table by the names of its fields, without the block."""
+        return {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+
+    @classmethod
+    def from_arrays(cls, block: Block, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Return the table of a block that `to_arrays` took apart."""
+        return cls(block, **arrays)
 
 
 def cut_block(
     labels: NDArray[np.signedinteger[Any]],
     image: NDArray[np.int16],
-    box: Box,
+    block: Block,
     shape: Shape3,
-    out: Any,
+    scratch: Scratch,
     *,
     outside: int,
     values: Ids | None = None,
 ) -> BlockFragments:
-    """Cut one block into fragments, write their numbers (from 1, 0 outside) to `out` and return their table.
+    """Cut one block into fragments, put their numbers (from 1, 0 outside) into the scratch space, return their table.
 
     Parameters
     ----------
@@ -74,35 +101,44 @@ def cut_block(
         int32 or int64 (z, y, x).
     image
         int16 (c, z, y, x), intensities to add up; c may be 0.
-    box
+    block
         Where the block lies in the volume.
     shape
         Shape of the volume.
-    out
-        Array-like uint32 of the volume's shape.
+    scratch
+        Where the numbers go, for `NumberBlock` to find.
     outside
         The label of voxels that belong to nothing.
     values
         If given, a fragment of label i is a piece of `values[i]`.
     """
-    start = np.array(box.start)
+    start = np.array(block.inner.start)
     numbered, own, first, sums, pairs, faces = fragments(labels, image, start, np.array(shape), outside)
-    out[box.slices] = numbered
-    low, high = (tuple(np.take(numbered, i, axis) for axis in range(3)) for i in (0, -1))
-    return BlockFragments(box, own if values is None else values[own], first, sums, pairs, faces, low, high)
+    compact = numbered.astype(np.uint16) if len(own) < 2**16 else numbered
+    scratch.put(_fragments_name(block), {"fragments": compact})
+    planes = [np.take(compact, i, axis) for i in (0, -1) for axis in range(3)]
+    return BlockFragments(block, own if values is None else values[own], first, sums, pairs, faces, *planes)
 
 
-def number_blocks(out: Any, blocks: Sequence[BlockFragments], numbers: Sequence[Ids], *, work: Work) -> None:
-    """Replace each block's own numbers in `out` by those of the volume: `numbers` plus 1."""
+def _fragments_name(block: Block) -> str:
+    return f"fragments-{block.index}"
 
-    def number(item: tuple[Box, Ids]) -> None:
-        box, new = item
-        lookup = np.concatenate([[0], new + 1]).astype(np.uint32)
-        out[box.slices] = lookup[np.asarray(out[box.slices])]
 
-    items = list(zip((b.box for b in blocks), numbers, strict=True))
-    for _ in work.map("numbering", number, items):
-        pass
+@dataclass(frozen=True)
+class NumberBlock:
+    """Writes fragments to `out` under the numbers of their pieces in the volume."""
+
+    scratch: Scratch
+    out: Any
+
+    def __call__(self, item: tuple[Block, Int32 | None]) -> None:
+        """Write one block, given the piece, from 0, of each fragment; None: it lies wholly outside."""
+        block, numbers = item
+        if numbers is None:
+            self.out[block.inner.slices] = 0
+            return
+        lookup = np.concatenate([[0], numbers.astype(np.int64) + 1]).astype(np.uint32)
+        self.out[block.inner.slices] = lookup[self.scratch.get(_fragments_name(block))["fragments"]]
 
 
 @dataclass(frozen=True)
@@ -114,22 +150,23 @@ class Pieces:
     sums
         int64 (n, 4 + c), number of voxels, sums of z, y, x and of the intensities.
     pairs, faces
-        int64 (m, 2) pieces a < b that touch, sorted, and (m, 3) their common faces across z, y and x.
+        int32 (m, 2) pieces a < b that touch, sorted, and int64 (m, 3) their common faces across z, y and x.
     """
 
     sums: Ids
-    pairs: Ids
+    pairs: Int32
     faces: Ids
 
-    def joined(self, pairs: Ids) -> tuple[Pieces, Ids]:
+    def joined(self, pairs: Int32) -> tuple[Pieces, Int32]:
         """Return the pieces after those of each pair became one, and the new number of each old piece."""
         group, n = join(len(self.sums), pairs)
-        merged_pairs, faces = sum_contacts(group[self.pairs], self.faces, n)
-        return Pieces(add_rows(group, self.sums, n), merged_pairs, faces), group
+        return Pieces(add_rows(group, self.sums, n), *sum_contacts(self.pairs, self.faces, group, n)), group
 
     def supervoxels(self, labels: ArrayLike, relative_spacing: Spacing, report: SlicReport) -> Supervoxels:
         """Return the pieces as the supervoxels 1..n of `labels`."""
-        graph = Adjacency(self.pairs + 1, contact_area(self.faces, relative_spacing), len(self.sums))
+        edges = self.pairs.astype(np.int64)
+        edges += 1
+        graph = Adjacency(edges, contact_area(self.faces, relative_spacing), len(self.sums))
         sizes, centers = self.sums[:, 0].copy(), means(self.sums)[:, :3].copy()
         return Supervoxels(labels, sizes, centers, graph, report)
 
@@ -141,13 +178,94 @@ def contact_area(faces: Ids, relative_spacing: Spacing) -> NDArray[np.float64]:
     return area
 
 
-def gather(blocks: Sequence[BlockFragments], *, join_by: str) -> tuple[Pieces, list[Ids]]:
+@dataclass(frozen=True)
+class FragmentNumbers:
+    """The piece, from 0, of each fragment of each block."""
+
+    numbers: Int32
+    offsets: dict[int, tuple[int, int]]
+
+    def of(self, block: Block) -> Int32 | None:
+        """Return the pieces of a block's fragments, or None if it lies wholly outside."""
+        if block.index not in self.offsets:
+            return None
+        start, stop = self.offsets[block.index]
+        return self.numbers[start:stop]
+
+    def joined(self, group: Int32) -> FragmentNumbers:
+        """Return the numbers after piece i became `group[i]`."""
+        return FragmentNumbers(group[self.numbers], self.offsets)
+
+
+@dataclass(frozen=True)
+class _Face:
+    """The last plane of a block along an axis: its fragments, where their numbers start, and their values."""
+
+    plane: NDArray[Any]
+    offset: int
+    values: Ids
+
+
+class _Table:
+    """The fragments of all blocks, numbered through; kept compact while the blocks come in."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._n_contacts = 0
+        self.offsets: dict[int, tuple[int, int]] = {}
+        self.first: list[Ids] = []
+        self.sums: list[Ids] = []
+        self.values: list[Ids] = []
+        self.pairs: list[Int32] = [np.empty((0, 2), np.int32)]
+        self.faces: list[Int32] = [np.empty((0, 3), np.int32)]
+        self.same: list[Int32] = [np.empty((0, 2), np.int32)]
+        self._waiting: dict[tuple[int, Shape3], _Face] = {}  # by axis and where the next block starts
+
+    def add(self, part: BlockFragments, *, keep_values: bool) -> None:
+        """Append the fragments of a block; blocks come in the order of the partition."""
+        self._n_contacts += len(part.pairs)
+        if self.n + len(part.values) > MOST_FRAGMENTS or self._n_contacts > MOST_CONTACTS:
+            raise InputError("the volume falls into too many fragments: ask for larger supervoxels or smooth more")
+        box = part.block.inner
+        for axis in range(3):
+            before = self._waiting.pop((axis, box.start), None)
+            if before is not None:
+                self._add_contacts(axis, before, _Face(part.low[axis], self.n, part.values))
+            z, y, x = (box.stop[a] if a == axis else box.start[a] for a in range(3))
+            self._waiting[axis, (z, y, x)] = _Face(part.high[axis], self.n, part.values)
+        self.first.append(part.first)
+        self.sums.append(part.sums)
+        self.pairs.append(part.pairs + np.int32(self.n))
+        self.faces.append(part.faces)
+        if keep_values:
+            self.values.append(part.values)
+        self.offsets[part.block.index] = (self.n, self.n + len(part.values))
+        self.n += len(part.values)
+
+    def _add_contacts(self, axis: int, before: _Face, after: _Face) -> None:
+        """Note which fragments touch across the face of two blocks."""
+        a, b = before.plane.ravel().astype(np.int64), after.plane.ravel().astype(np.int64)
+        touching = (a > 0) & (b > 0)
+        width = len(after.values) + 1
+        keys, counts = np.unique(a[touching] * width + b[touching], return_counts=True)
+        a, b = keys // width - 1, keys % width - 1
+        pairs = np.stack([a + before.offset, b + after.offset], axis=1).astype(np.int32)
+        faces = np.zeros((len(keys), 3), np.int32)
+        faces[:, axis] = counts
+        same = before.values[a] == after.values[b]
+        self._n_contacts += len(pairs)
+        self.same.append(pairs[same])
+        self.pairs.append(pairs[~same])
+        self.faces.append(faces[~same])
+
+
+def gather(blocks: Iterable[BlockFragments], *, join_by: Literal["contact", "value"]) -> tuple[Pieces, FragmentNumbers]:
     """Put the fragments of all blocks together.
 
     Parameters
     ----------
     blocks
-        One entry a block; blocks wholly outside may be missing.
+        One entry a block, in the order of the partition; blocks wholly outside may be missing.
     join_by
         ``"contact"``: fragments of one value become a piece where they touch. ``"value"``: wherever they are.
 
@@ -157,55 +275,72 @@ def gather(blocks: Sequence[BlockFragments], *, join_by: str) -> tuple[Pieces, l
         Numbered in the order of their first voxels.
     numbers
         For each block the piece, from 0, of each of its fragments.
+
+    Raises
+    ------
+    InputError
+        If there are more than 2^31 - 1 fragments or 2^32 - 1 contacts.
     """
-    offsets = np.cumsum([0] + [len(b.values) for b in blocks])
-    values, first, sums = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("values", "first", "sums"))
-    across, faces_across = _contacts_across(blocks, offsets)
-    same = values[across[:, 0]] == values[across[:, 1]]
-    pairs = np.concatenate([b.pairs + o for b, o in zip(blocks, offsets[:-1], strict=True)] + [across[~same]])
-    faces = np.concatenate([b.faces for b in blocks] + [faces_across[~same]])
-
-    by_first = np.argsort(first)
-    rank = np.empty_like(by_first)
-    rank[by_first] = np.arange(len(rank))
-    fragments = Pieces(sums[by_first], rank[pairs], faces)
-    to_join = across[same] if join_by == "contact" else _chain_equal(values)
-    pieces, group = fragments.joined(rank[to_join])
+    table = _Table()
+    for part in blocks:
+        table.add(part, keep_values=join_by == "value")
+    by_first = np.argsort(_concatenated(table.first)) if table.n else np.empty(0, np.int64)
+    rank = np.empty(table.n, np.int32)
+    rank[by_first] = np.arange(table.n, dtype=np.int32)
+    del by_first
+    if join_by == "value" and table.n:
+        table.same.append(_chain_equal(_concatenated(table.values)))
+    group, n = join(table.n, rank[_concatenated(table.same)])
     numbers = group[rank]
-    return pieces, [numbers[a:b] for a, b in pairwise(offsets)]
+    del group, rank
+    sums = add_rows(numbers, _concatenated(table.sums), n) if table.n else np.empty((0, 4), np.int64)
+    pairs, faces = sum_contacts(_concatenated(table.pairs), _concatenated(table.faces), numbers, n)
+    return Pieces(sums, pairs, faces), FragmentNumbers(numbers, table.offsets)
 
 
-def _contacts_across(blocks: Sequence[BlockFragments], offsets: Ids) -> tuple[Ids, Ids]:
-    """Return which fragments, numbered through all blocks from 0, touch across the faces of blocks."""
-    at = {b.box.start: i for i, b in enumerate(blocks)}
-    pairs, faces = [np.empty((0, 2), np.int64)], [np.empty((0, 3), np.int64)]
-    for i, block in enumerate(blocks):
-        for axis in range(3):
-            start = list(block.box.start)
-            start[axis] = block.box.stop[axis]
-            j = at.get((start[0], start[1], start[2]))
-            if j is None:
-                continue
-            a, b = block.high[axis].ravel().astype(np.int64), blocks[j].low[axis].ravel().astype(np.int64)
-            touching = (a > 0) & (b > 0)
-            width = len(blocks[j].values) + 1
-            keys, counts = np.unique(a[touching] * width + b[touching], return_counts=True)
-            pairs.append(np.stack([keys // width - 1 + offsets[i], keys % width - 1 + offsets[j]], axis=1))
-            across = np.zeros((len(keys), 3), np.int64)
-            across[:, axis] = counts
-            faces.append(across)
-    return np.concatenate(pairs), np.concatenate(faces)
+def _concatenated(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays put together, and let go of each as soon as it is copied."""
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    end = len(whole)
+    while parts:
+        part = parts.pop()
+        whole[end - len(part) : end] = part
+        end -= len(part)
+    return whole
 
 
-def _chain_equal(values: Ids) -> Ids:
+def number_blocks(blocks: Sequence[Block], numbers: FragmentNumbers, *, scratch: Scratch, out: Any, work: Work) -> None:
+    """Write the pieces of all blocks to `out`, counted from 1; 0 outside."""
+    target = unmapped(out)
+    if isinstance(target, np.ndarray):  # which another process can't write to
+        work = Work(in_this_process(work.executor), work.progress)
+    for _ in work.map("numbering", NumberBlock(scratch, target), _NumbersByBlock(blocks, numbers)):
+        pass
+
+
+class _NumbersByBlock(Sequence[tuple[Block, Int32 | None]]):
+    """Each block with its numbers."""
+
+    def __init__(self, blocks: Sequence[Block], numbers: FragmentNumbers) -> None:
+        self._blocks, self._numbers = blocks, numbers
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __getitem__(self, index: Any) -> Any:
+        block = self._blocks[index]
+        return block, self._numbers.of(block)
+
+
+def _chain_equal(values: Ids) -> Int32:
     """Return pairs of indices that link all equal values."""
     order = np.argsort(values, kind="stable")
-    links = np.stack([order[:-1], order[1:]], axis=1)
-    equal: Ids = links[values[links[:, 0]] == values[links[:, 1]]]
+    links = np.stack([order[:-1], order[1:]], axis=1).astype(np.int32)
+    equal: Int32 = links[values[links[:, 0]] == values[links[:, 1]]]
     return equal
 
 
-def absorb_small(pieces: Pieces, *, min_size: float, relative_spacing: Spacing) -> tuple[Pieces, Ids]:
+def absorb_small(pieces: Pieces, *, min_size: float, relative_spacing: Spacing) -> tuple[Pieces, Int32]:
     """Join each piece of fewer than `min_size` voxels to the neighbour of the largest contact, until none is left.
 
     In a round all small pieces choose (`kernels.pieces.choose_neighbours`) and join at once. Pieces without neighbours
@@ -216,15 +351,15 @@ def absorb_small(pieces: Pieces, *, min_size: float, relative_spacing: Spacing) 
     pieces
         What is left, in the order of the first voxels.
     group
-        int64, the new number of each old piece.
+        int32, the new number of each old piece.
     """
-    group = np.arange(len(pieces.sums))
+    group = np.arange(len(pieces.sums), dtype=np.int32)
     while True:
         small = pieces.sums[:, 0] < min_size
         colours = means(pieces.sums)[:, 3:]
         area = contact_area(pieces.faces, relative_spacing)
         chosen = choose_neighbours(pieces.pairs, area, np.ascontiguousarray(colours), small)
-        joining = np.flatnonzero(chosen != np.arange(len(chosen)))
+        joining = np.flatnonzero(chosen != np.arange(len(chosen))).astype(np.int32)
         if len(joining) == 0:
             return pieces, group
         pieces, step = pieces.joined(np.stack([joining, chosen[joining]], axis=1))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Executor, Progress, Shape3, partition
+from voxloop.blocks import Block, Executor, Progress, Shape3, memory_budget, partition, within_memory
 from voxloop.errors import InputError
-from voxloop.supervoxels.arrays import Work, check_out, check_shape, inside_box
+from voxloop.io.mapped import unmapped
+from voxloop.supervoxels.arrays import BYTES_PER_VOXEL, Work, check_out, check_shape, inside_box
 from voxloop.supervoxels.connectivity import BlockFragments, cut_block, gather, number_blocks
 from voxloop.supervoxels.model import SlicReport, Supervoxels
+from voxloop.supervoxels.scratch import Memory, Scratch, scratch_folder
 from voxloop.volume import ArrayLike, Spacing, Volume
 
 
@@ -24,6 +28,7 @@ def from_labels(
     executor: Executor | None = None,
     progress: Progress | None = None,
     out: Any | None = None,
+    memory: int | str | None = None,
 ) -> Supervoxels:
     """Take a label volume as supervoxels: renumbered 1..n in the order of the first voxels, with sizes and graph.
 
@@ -43,6 +48,8 @@ def from_labels(
         What runs the blocks (default: a thread a processor), and who is told.
     out
         Array-like uint32 (z, y, x) that the labels are written to; by default a new array. It may be `labels` itself.
+    memory
+        As for `slic`.
 
     Returns
     -------
@@ -63,26 +70,36 @@ def from_labels(
     if mask is not None:
         check_shape("mask", mask, shape, "label volume")
     numbered = check_out(out, shape, block_shape, "label volume")
-    work = Work(executor, progress)
-
-    def cut(block: Block) -> BlockFragments:
-        own = _read(labels, block)
-        if mask is not None:
-            own[~inside_box(mask, block.inner)] = 0
-        return cut_block(own, np.empty((0, *own.shape), np.int16), block.inner, shape, numbered, outside=0)
-
-    blocks = list(work.map("cutting", cut, partition(shape, block_shape)))
-    pieces, numbers = gather(blocks, join_by="value")
-    n = len(pieces.sums)
-    if n == 0:
-        raise InputError("labels is 0 everywhere" + ("" if mask is None else " inside the mask"))
-    number_blocks(numbered, blocks, numbers, work=work)
+    budget = memory_budget(memory)
+    item_bytes = BYTES_PER_VOXEL * prod(block_shape)
+    work = Work(within_memory(executor, memory=budget, item_bytes=item_bytes), progress)
+    blocks = partition(shape, block_shape)
+    fits = work.executor.in_process and 4 * volume.n_voxels <= budget
+    with nullcontext(Memory()) if fits else scratch_folder(None, "") as scratch:
+        cut = CutLabels(unmapped(labels), unmapped(mask), shape, scratch)
+        pieces, numbers = gather(work.map("cutting", cut, blocks), join_by="value")
+        n = len(pieces.sums)
+        if n == 0:
+            raise InputError("labels is 0 everywhere" + ("" if mask is None else " inside the mask"))
+        number_blocks(blocks, numbers, scratch=scratch, out=numbered, work=work)
     return pieces.supervoxels(numbered, volume.relative_spacing, SlicReport(n, n, 0, True))
 
 
-def _read(labels: ArrayLike, block: Block) -> NDArray[np.int64]:
-    """Return a block of labels as a new array."""
-    own = np.array(labels[block.inner.slices], np.int64, order="C")
-    if own.min() < 0:
-        raise InputError(f"labels holds {own.min()}; expected 0 (outside) or more, below 2^63")
-    return own
+@dataclass(frozen=True)
+class CutLabels:
+    """Cuts labels into fragments, which go into the scratch space."""
+
+    labels: ArrayLike
+    mask: ArrayLike | None
+    shape: Shape3
+    scratch: Scratch
+
+    def __call__(self, block: Block) -> BlockFragments:
+        """Cut one block; return the table of its fragments."""
+        own = np.array(self.labels[block.inner.slices], np.int64, order="C")
+        if own.min() < 0:
+            raise InputError(f"labels holds {own.min()}; expected 0 (outside) or more, below 2^63")
+        if self.mask is not None:
+            own[~inside_box(self.mask, block.inner)] = 0
+        no_image = np.empty((0, *own.shape), np.int16)
+        return cut_block(own, no_image, block, self.shape, self.scratch, outside=0)

@@ -7,13 +7,16 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Box, Executor, Progress, Shape3, partition
+from voxloop.blocks import Box, Executor, Progress, Shape3, in_this_process, partition
 from voxloop.errors import InputError
 from voxloop.specs import SlicSpec
 from voxloop.supervoxels.arrays import Work, check_shape
+from voxloop.supervoxels.assignment import ScaleBlock, Tiles
+from voxloop.supervoxels.connectivity import number_blocks
 from voxloop.supervoxels.grid import seed_grid
 from voxloop.supervoxels.intensity import Intensities, Scaling, measure_intensities
-from voxloop.supervoxels.slic import Assigner, number_asked_for, scaled_tiles, seed_clusters
+from voxloop.supervoxels.scratch import Memory
+from voxloop.supervoxels.slic import SlicRun, number_asked_for
 from voxloop.volume import ArrayLike, CropView, Volume
 
 # The margin around the box, in units of the distance of two seeds, before it is widened to whole cells of seeds. On
@@ -78,16 +81,18 @@ def preview_supervoxels(
     halo = tuple(ceil(HALO * reach) for reach in grid.reach)
     region = grid.whole_cells(box.grow(halo, volume.box))
 
-    work = Work(executor, progress)
+    work = Work(in_this_process(executor), progress)
     scaling = Scaling.of(known, spec, spacing)
-    labels = np.zeros(region.shape, np.uint32)
     blocks = partition(region.shape, BLOCK_SHAPE, scaling.halo)
-    cut_mask = None if mask is None else CropView(mask, region)
-    tiles = scaled_tiles(volume.crop(region), cut_mask, scaling, labels, blocks, work)
-    if tiles:
-        assigner = Assigner(tiles, region.shape, BLOCK_SHAPE, grid, spec.compactness, work)
-        seeds = seed_clusters(tiles, grid, region, work)
-        clusters, _, _ = assigner.settle(seeds, min(spec.max_num_iter, ITERATIONS))
+    tiles = Tiles(Memory())
+    scale = ScaleBlock(volume.crop(region), None if mask is None else CropView(mask, region), scaling, tiles)
+    inside = [block for block, n in zip(blocks, work.map("scaling", scale, blocks), strict=True) if n]
+    labels = np.zeros(region.shape, np.uint32)
+    if inside:
+        few = spec.changed(max_num_iter=min(spec.max_num_iter, ITERATIONS))
+        run = SlicRun(tiles, inside, region.shape, BLOCK_SHAPE, grid, few, work)
+        state = run.settle(region.start)
         min_size = spec.min_size_factor * grid.cell_size
-        assigner.cut(clusters, labels, min_size=min_size, relative_spacing=spacing)
+        _, numbers = run.cut(state.clusters, min_size=min_size, relative_spacing=spacing)
+        number_blocks(inside, numbers, scratch=tiles.scratch, out=labels, work=work)
     return labels[box.slices_in(region)].copy()

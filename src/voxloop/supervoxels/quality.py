@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Box, Executor, Progress, Shape3, partition
+from voxloop.blocks import Block, Box, Executor, Progress, Shape3, default_executor, partition
 from voxloop.errors import InputError
 from voxloop.kernels import contingency as kernel
 from voxloop.supervoxels.arrays import Work, check_shape
@@ -120,7 +120,7 @@ def quality(
     InputError
         If the two do not fit, hold other values, or have no voxel in common that counts.
     """
-    work = Work(executor, progress)
+    work = Work(executor or default_executor(), progress)
     table = _contingency(labels, truth, ignore, block_shape, work)
     total = int(table.counts.sum())
     sizes = np.bincount(table.supervoxels, weights=table.counts).astype(np.int64)
@@ -143,7 +143,7 @@ def oracle_iou(
     progress: Progress | None = None,
 ) -> OracleIoU:
     """Return the intersection over union that supervoxels allow; parameters and errors as of `quality`."""
-    table = _contingency(labels, truth, ignore, block_shape, Work(executor, progress))
+    table = _contingency(labels, truth, ignore, block_shape, Work(executor or default_executor(), progress))
     n = len(table.segment_ids)
     chosen = table.majority()
     sizes = np.bincount(table.supervoxels, weights=table.counts)

@@ -6,63 +6,33 @@ the new clusters. There are no seams and no halos, and the result has the same b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Box, Executor, Progress, Shape3, partition
+from voxloop.blocks import Block, Box, Executor, Progress, Shape3, memory_budget, partition, within_memory
 from voxloop.errors import InputError
-from voxloop.kernels import slic as kernel
-from voxloop.specs import DEFAULT_SIZE, SlicSpec
-from voxloop.supervoxels.arrays import Work, check_out, check_shape, inside_box
-from voxloop.supervoxels.connectivity import BlockFragments, Pieces, absorb_small, cut_block, gather, number_blocks
-from voxloop.supervoxels.grid import SeedGrid, means, seed_grid, seeds
-from voxloop.supervoxels.intensity import LEVELS, Scaling, measure_intensities, scale_block
+from voxloop.io.mapped import unmapped
+from voxloop.specs import SlicSpec, digest_of
+from voxloop.supervoxels.arrays import BYTES_PER_VOXEL, Work, check_out, check_shape
+from voxloop.supervoxels.assignment import Assigner, Clusters, ClustersByBlock, ScaleBlock, SumCells, Tiles
+from voxloop.supervoxels.connectivity import FragmentNumbers, Pieces, absorb_small, gather, number_blocks
+from voxloop.supervoxels.grid import SeedGrid, seed_grid, seeds
+from voxloop.supervoxels.intensity import Scaling, measure_intensities
 from voxloop.supervoxels.model import SlicReport, Supervoxels
+from voxloop.supervoxels.scratch import Memory, Scratch, scratch_folder
 from voxloop.volume import ArrayLike, Spacing, Volume
 
 BLOCK_SHAPE: Shape3 = (64, 128, 128)
+DEFAULT_SIZE = 340  # voxels: the setting of Konyushkova et al. (2015) on isotropic electron microscopy
 STANDSTILL = 0.1  # of the seeds' distance: centres that move less have converged
-NO_LABELS = np.empty((0, 0, 0), np.int32)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """What an iteration needs of a block: its image in fixed point (c, z, y, x), and its mask or an empty array."""
-
-    block: Block
-    image: NDArray[np.int16]
-    inside: NDArray[np.bool_]
-
-    @property
-    def start(self) -> NDArray[np.int64]:
-        """Coordinates of the first voxel."""
-        return np.array(self.block.inner.start)
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """Centres (n, 3) in voxels and mean intensities (n, c) in fixed point."""
-
-    centers: NDArray[np.float64]
-    colours: NDArray[np.float32]
-
-    @classmethod
-    def from_sums(cls, sums: NDArray[np.int64]) -> Clusters:
-        """Return the clusters whose voxels (none of them empty) add up to `sums` (n, 4 + c)."""
-        mean = means(sums)
-        return cls(mean[:, :3], mean[:, 3:].astype(np.float32))
-
-    def moved(self, sums: NDArray[np.int64]) -> Clusters:
-        """Return the clusters after their voxels became those of `sums`; one without voxels stays where it is."""
-        kept = np.flatnonzero(sums[:, 0])
-        new = Clusters.from_sums(sums[kept])
-        centers, colours = self.centers.copy(), self.colours.copy()
-        centers[kept], colours[kept] = new.centers, new.colours
-        return Clusters(centers, colours)
+BYTES_PER_SUPERVOXEL = 1000  # of the tables, measured where fragments are joined
+_STATE_VERSION = 1
 
 
 def slic(
@@ -74,6 +44,8 @@ def slic(
     executor: Executor | None = None,
     progress: Progress | None = None,
     out: Any | None = None,
+    memory: int | str | None = None,
+    scratch: Path | None = None,
 ) -> Supervoxels:
     """Cut a volume into supervoxels: connected pieces of like intensity and about equal size.
 
@@ -82,16 +54,16 @@ def slic(
     S along each axis, each cluster moves to the mean of its voxels, `max_num_iter` times or until no centre moves by
     more than S / 10. Pieces that are not connected are separated, small ones join the neighbour of the largest contact.
 
-    Intensities have unit variance between the 1st and the 99th percentile of a channel, times its weight. I holds each
-    channel twice: smoothed by `sigma` and, with 1.5 times the weight, by `coarse_sigma`. Positions are in relative
-    spacing. So neither the unit of the spacing nor offset or scale of the intensities matter.
+    Intensities have unit variance between the 1st and the 99th percentile of a channel, times its weight, smoothed by
+    `sigma`; positions are in relative spacing. So neither the unit of the spacing nor offset or scale of the
+    intensities matter.
 
     Parameters
     ----------
     volume
         The image, of any number of channels; a 2D image has one slice.
     spec
-        Number or size, compactness, iterations, both smoothings.
+        Number or size, compactness, iterations, smoothing.
     mask
         Array-like (z, y, x): voxels where it is 0 stay outside, with label 0.
     block_shape
@@ -100,7 +72,14 @@ def slic(
         What runs the blocks (default: a thread a processor), and who is told.
     out
         Array-like uint32 (z, y, x) that the labels are written to, a block at a time, such as a Zarr array; by default
-        a new array. Its chunks must not straddle blocks. Its content is undefined if the call raises.
+        a new array. Its chunks must not straddle blocks. It is written to at the very end.
+    memory
+        What this process may take, in bytes or such as ``"2GB"``; half of what is free by default. What does not fit
+        is kept in files. The tables stay in memory: about 1 kB a supervoxel while fragments are joined.
+    scratch
+        Folder for such files. If the call raises or the process is killed, they stay, and a call with the same
+        arguments goes on from there. By default a temporary folder, which is removed in any case. Processes of the
+        executor on other machines have to reach it.
 
     Returns
     -------
@@ -118,20 +97,56 @@ def slic(
     if mask is not None:
         check_shape("mask", mask, volume.shape, "volume")
     labels = check_out(out, volume.shape, block_shape, "volume")
-    work = Work(executor, progress)
+    volume, mask = replace(volume, data=unmapped(volume.data)), unmapped(mask)
     spacing = volume.relative_spacing
     scaling = Scaling.of(measure_intensities(volume, mask=mask), spec, spacing)
-    tiles = scaled_tiles(volume, mask, scaling, labels, partition(volume.shape, block_shape, scaling.halo), work)
-    n_inside = sum(int(t.inside.sum()) or t.block.inner.size for t in tiles)
-    asked_for = number_asked_for(spec, n_inside)
-    grid = seed_grid(volume.shape, asked_for * volume.n_voxels / n_inside, spacing)
-    assigner = Assigner(tiles, volume.shape, block_shape, grid, spec.compactness, work)
-    start = seed_clusters(tiles, grid, volume.box, work)
-    clusters, iterations, converged = assigner.settle(start, spec.max_num_iter)
-    min_size = spec.min_size_factor * n_inside / len(start.centers)
-    pieces = assigner.cut(clusters, labels, min_size=min_size, relative_spacing=spacing)
-    report = SlicReport(asked_for, len(pieces.sums), iterations, converged)
+    blocks = partition(volume.shape, block_shape, scaling.halo)
+    budget = memory_budget(memory)
+    block_bytes = BYTES_PER_VOXEL * max(block.outer.size for block in blocks)
+    work = Work(within_memory(executor, memory=budget, item_bytes=block_bytes), progress)
+
+    with _scratch_space(volume, spec, mask, work, budget=budget, folder=scratch, block_shape=block_shape) as kept:
+        tiles = Tiles(kept)
+        scale = ScaleBlock(volume, mask, scaling, tiles)
+        n_inside_of = list(work.map("scaling", scale, blocks))
+        inside = [block for block, n in zip(blocks, n_inside_of, strict=True) if n]
+        n_inside = sum(n_inside_of)
+        asked_for = number_asked_for(spec, n_inside)
+        grid = seed_grid(volume.shape, asked_for * volume.n_voxels / n_inside, spacing)
+        run = SlicRun(tiles, inside, volume.shape, block_shape, grid, spec, work)
+        state = run.settle((0, 0, 0))
+        min_size = spec.min_size_factor * n_inside / len(state.clusters.centers)
+        pieces, numbers = run.cut(state.clusters, min_size=min_size, relative_spacing=spacing)
+        number_blocks(blocks, numbers, scratch=kept, out=labels, work=work)
+    report = SlicReport(asked_for, len(pieces.sums), state.iterations, state.converged)
     return pieces.supervoxels(labels, spacing, report)
+
+
+@contextmanager
+def _scratch_space(
+    volume: Volume,
+    spec: SlicSpec,
+    mask: ArrayLike | None,
+    work: Work,
+    *,
+    budget: int,
+    folder: Path | None,
+    block_shape: Shape3,
+) -> Iterator[Scratch]:
+    """Yield memory if all that is kept of the blocks fits into it, else a folder."""
+    per_voxel = 2 * volume.n_channels + (mask is not None) + 2  # image, mask and fragments
+    n_supervoxels = spec.n_segments or volume.n_voxels / (spec.size or DEFAULT_SIZE)
+    if work.executor.in_process and per_voxel * volume.n_voxels + BYTES_PER_SUPERVOXEL * n_supervoxels <= budget:
+        yield Memory()
+        return
+    key = ""
+    if folder is not None:
+        mask_digest = "" if mask is None else Volume(mask).fingerprint()
+        spacing = [round(s, 9) for s in volume.relative_spacing]
+        key = digest_of("slic", _STATE_VERSION, spec.digest, volume.fingerprint(), mask_digest, spacing, block_shape)
+    with scratch_folder(folder, key) as space:
+        work.executor.check_folder(space.path)
+        yield space
 
 
 def number_asked_for(spec: SlicSpec, n_inside: int) -> int:
@@ -145,126 +160,113 @@ def number_asked_for(spec: SlicSpec, n_inside: int) -> int:
     return spec.n_segments
 
 
-def scaled_tiles(
-    volume: Volume, mask: ArrayLike | None, scaling: Scaling, labels: Any, blocks: Sequence[Block], work: Work
-) -> list[Tile]:
-    """Return the scaled image of each block that has voxels inside the mask; label the others 0."""
+@dataclass(frozen=True)
+class SlicState:
+    """How far the iterations are.
 
-    def scale(block: Block) -> Tile | None:
-        inside = inside_box(mask, block.outer)
-        inner = np.ascontiguousarray(inside[block.inner_in_outer])
-        if mask is not None and not inner.any():
-            labels[block.inner.slices] = 0
-            return None
-        return Tile(block, scale_block(volume, block, scaling, inside), inner)
-
-    return [tile for tile in work.map("scaling", scale, blocks) if tile is not None]
-
-
-def seed_clusters(tiles: Sequence[Tile], grid: SeedGrid, region: Box, work: Work) -> Clusters:
-    """Return one cluster for each cell of the grid that lies inside the mask.
-
-    The tiles' coordinates count from the start of `region`, the grid's from the start of the volume.
+    Attributes
+    ----------
+    clusters
+        The clusters that the next step starts from.
+    iterations
+        How many times all voxels are assigned until then; the cutting counts as the last.
+    converged
+        Whether no centre moved by more than a tenth of a step at last.
     """
-    cells_of_region = grid.cell_box(region)
 
-    def add_up(tile: Tile) -> tuple[Box, NDArray[np.int64]]:
-        own = _moved(tile.block.inner, region.start)
-        cells, box = grid.cells_of(own), grid.cell_box(own)
-        sums = np.zeros((*box.shape, 4 + len(tile.image)), np.int64)
-        z, y, x = (c - c[0] for c in cells)
-        kernel.add_up_cells(tile.image, tile.inside, tile.start, z, y, x, sums)
-        return box, sums
-
-    total = np.zeros((*cells_of_region.shape, 4 + len(tiles[0].image)), np.int64)
-    for box, sums in work.map("seeding", add_up, tiles):
-        total[box.slices_in(cells_of_region)] += sums
-    return Clusters.from_sums(seeds(total))
-
-
-def _moved(box: Box, by: Shape3) -> Box:
-    """Return a box moved along (z, y, x)."""
-    start, stop = (tuple(i + b for i, b in zip(corner, by, strict=True)) for corner in (box.start, box.stop))
-    return Box(start, stop)  # type: ignore[arg-type]  # three of each
+    clusters: Clusters
+    iterations: int
+    converged: bool
 
 
 @dataclass(frozen=True)
-class Assigner:
-    """Assigns the voxels of all tiles to clusters.
+class SlicRun:
+    """The steps of SLIC over all blocks that have voxels inside the mask.
 
     Attributes
     ----------
     tiles
-        The blocks that have voxels inside the mask.
+        Their images.
+    blocks
+        The blocks, of the regular partition of a volume of `shape` into blocks of `block_shape`.
     shape, block_shape
         Voxels of the volume and of a block.
     grid
-        What the seeds' distance is.
-    compactness
-        Weight of a distance of one step against one standard deviation of intensity.
+        The seeds.
+    spec
+        Compactness and number of iterations.
     work
-        What runs the tiles.
+        What runs the blocks.
     """
 
-    tiles: Sequence[Tile]
+    tiles: Tiles
+    blocks: Sequence[Block]
     shape: Shape3
     block_shape: Shape3
     grid: SeedGrid
-    compactness: float
+    spec: SlicSpec
     work: Work
 
-    def settle(self, clusters: Clusters, max_num_iter: int) -> tuple[Clusters, int, bool]:
-        """Return the clusters that `cut` finishes, how many iterations that makes, and whether they stand still."""
-        iterations, converged = 1, False  # the last one assigns and cuts at once
-        while iterations < max_num_iter and not converged:
-            moved = clusters.moved(self.add_up(clusters, stage=f"iteration {iterations}"))
+    def settle(self, origin: Shape3) -> SlicState:
+        """Return the state before the cutting. Each iteration is noted in a scratch space that outlives the process.
+
+        `origin` is where in the grid's volume the first voxel lies.
+        """
+        state = self._noted() or SlicState(self._seeded(origin), 1, False)
+        while state.iterations < self.spec.max_num_iter and not state.converged:
+            clusters = state.clusters
+            moved = clusters.moved(self._sums(clusters, stage=f"iteration {state.iterations}"))
             steps = np.abs(moved.centers - clusters.centers) * self.grid.steps_per_voxel
             converged = bool((np.linalg.norm(steps, axis=1) <= STANDSTILL).all())
-            clusters, iterations = moved, iterations + 1
-        return clusters, iterations, converged
+            state = SlicState(moved, state.iterations + 1, converged)
+            self._note(state)
+        return state
 
-    def add_up(self, clusters: Clusters, *, stage: str) -> NDArray[np.int64]:
-        """Return the sums (n, 4 + c) of the voxels that are nearest to each cluster."""
-        ids_of = self._clusters_in_reach(clusters)
-
-        def add_up(tile: Tile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-            ids = ids_of(tile)
-            return ids, self._assign(tile, clusters, ids, NO_LABELS)
-
-        total = np.zeros((len(clusters.centers), 4 + clusters.colours.shape[1]), np.int64)
-        for ids, sums in self.work.map(stage, add_up, self.tiles):
-            total[ids] += sums
-        return total
-
-    def cut(self, clusters: Clusters, labels: Any, *, min_size: float, relative_spacing: Spacing) -> Pieces:
-        """Write the supervoxels that the clusters make to `labels`; return their table."""
-        ids_of = self._clusters_in_reach(clusters)
-
-        def cut(tile: Tile) -> BlockFragments:
-            ids = ids_of(tile)
-            local = np.empty(tile.block.inner.shape, np.int32)
-            self._assign(tile, clusters, ids, local)
-            values = np.append(ids, [kernel.UNREACHED])  # local label -1 picks the last
-            box = tile.block.inner
-            return cut_block(local, tile.image, box, self.shape, labels, outside=kernel.OUTSIDE, values=values)
-
-        parts = list(self.work.map("cutting", cut, self.tiles))
+    def cut(self, clusters: Clusters, *, min_size: float, relative_spacing: Spacing) -> tuple[Pieces, FragmentNumbers]:
+        """Return the supervoxels that the clusters make; what is below `min_size` voxels joins a neighbour."""
+        parts = self.work.map("cutting", self._assigner.cut, self._near(clusters))
         pieces, numbers = gather(parts, join_by="contact")
         pieces, group = absorb_small(pieces, min_size=min_size, relative_spacing=relative_spacing)
-        number_blocks(labels, parts, [group[n] for n in numbers], work=self.work)
-        return pieces
+        return pieces, numbers.joined(group)
 
-    def _clusters_in_reach(self, clusters: Clusters) -> Callable[[Tile], NDArray[np.int64]]:
-        block_shape = np.array(self.block_shape)
-        blocks = -(-np.array(self.shape) // block_shape)
-        offsets, ids = kernel.clusters_in_reach(clusters.centers, self.grid.reach, block_shape, blocks)
-        return lambda tile: ids[offsets[tile.block.index] : offsets[tile.block.index + 1]]
+    @property
+    def _assigner(self) -> Assigner:
+        return Assigner(self.tiles, self.shape, self.grid, self.spec.compactness)
 
-    def _assign(
-        self, tile: Tile, clusters: Clusters, ids: NDArray[np.int64], labels: NDArray[np.int32]
-    ) -> NDArray[np.int64]:
-        sums = np.zeros((len(ids) + 2, 4 + len(tile.image)), np.int64)
-        centers, colours = clusters.centers[ids], clusters.colours[ids]
-        weights = (self.compactness * LEVELS * self.grid.steps_per_voxel) ** 2
-        kernel.assign(tile.image, tile.inside, tile.start, centers, colours, self.grid.reach, weights, labels, sums)
-        return sums[2:]
+    def _near(self, clusters: Clusters) -> ClustersByBlock:
+        return ClustersByBlock(
+            clusters, self.blocks, shape=self.shape, block_shape=self.block_shape, reach=self.grid.reach
+        )
+
+    def _seeded(self, origin: Shape3) -> Clusters:
+        """Return one cluster for each cell of the grid that lies inside the mask."""
+        cells = self.grid.cell_box(Box.of_shape(self.shape).moved(origin))
+        total: NDArray[np.int64] | int = 0
+        for touched, sums in self.work.map("seeding", SumCells(self.tiles, self.grid, origin), self.blocks):
+            if isinstance(total, int):
+                total = np.zeros((*cells.shape, sums.shape[-1]), np.int64)
+            total[touched.slices_in(cells)] += sums
+        return Clusters.from_sums(seeds(np.asarray(total)))
+
+    def _sums(self, clusters: Clusters, *, stage: str) -> NDArray[np.int64]:
+        """Return the sums (n, 4 + c) of the voxels that are nearest to each cluster."""
+        near = self._near(clusters)
+        total = np.zeros((len(clusters.centers), 4 + clusters.colours.shape[1]), np.int64)
+        for index, sums in enumerate(self.work.map(stage, self._assigner.add_up, near)):
+            total[near.ids(index)] += sums
+        return total
+
+    def _note(self, state: SlicState) -> None:
+        scratch = self.tiles.scratch
+        if scratch.outlives_process:
+            progress = np.array([state.iterations, state.converged])
+            scratch.put(
+                "state", {"centers": state.clusters.centers, "colours": state.clusters.colours, "progress": progress}
+            )
+
+    def _noted(self) -> SlicState | None:
+        if not self.tiles.scratch.has("state"):
+            return None
+        stored = self.tiles.scratch.get("state")
+        iterations, converged = stored["progress"].tolist()
+        return SlicState(Clusters(stored["centers"], stored["colours"]), iterations, bool(converged))

@@ -1,0 +1,155 @@
+"""Where a computation keeps what it has for each block between two passes: in memory, or in a folder.
+
+A folder outlives the process. What was written under the same key is found again by the next run, which so goes on
+where the last one was stopped.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxloop.errors import StorageError
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Scratch(Protocol):
+    """Arrays by name; several arrays under one name appear together or not at all."""
+
+    @property
+    def outlives_process(self) -> bool:
+        """Whether what was put is still there after the process has ended."""
+
+    def has(self, name: str) -> bool:
+        """Whether something was put under a name."""
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        """Keep arrays under a name, instead of what was there before."""
+
+    def get(self, name: str) -> Arrays:
+        """Return the arrays under a name."""
+
+    def drop(self, name: str) -> None:
+        """Forget what is under a name, if anything."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Arrays in the memory of this process."""
+
+    outlives_process: ClassVar[bool] = False
+    _kept: dict[str, Arrays] = field(default_factory=dict)
+
+    def has(self, name: str) -> bool:
+        """Whether something was put under a name."""
+        return name in self._kept
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        """Keep arrays under a name, instead of what was there before."""
+        self._kept[name] = arrays
+
+    def get(self, name: str) -> Arrays:
+        """Return the arrays under a name."""
+        return self._kept[name]
+
+    def drop(self, name: str) -> None:
+        """Forget what is under a name, if anything."""
+        self._kept.pop(name, None)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Arrays in files of a folder; any process that reaches the folder can read and write them."""
+
+    outlives_process: ClassVar[bool] = True
+    path: Path
+
+    def has(self, name: str) -> bool:
+        """Whether something was put under a name."""
+        return zipfile.is_zipfile(self._file(name))  # not if a power cut left it without its end
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        """Keep arrays under a name, instead of what was there before.
+
+        Raises
+        ------
+        StorageError
+            If they cannot be written.
+        """
+        final = self._file(name)
+        partial = final.with_name(f".{name}.{secrets.token_hex(4)}.partial")
+        try:
+            with partial.open("xb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
+            partial.replace(final)
+        except OSError as error:
+            raise StorageError(f"cannot write {final}: {error.strerror or error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def get(self, name: str) -> Arrays:
+        """Return the arrays under a name."""
+        with np.load(self._file(name), allow_pickle=False) as stored:
+            return dict(stored)
+
+    def drop(self, name: str) -> None:
+        """Forget what is under a name, if anything."""
+        self._file(name).unlink(missing_ok=True)
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.npz"
+
+
+@contextmanager
+def scratch_folder(path: Path | None, key: str) -> Iterator[Folder]:
+    """Yield a folder for intermediate results, which is removed when the block ends without an error.
+
+    Parameters
+    ----------
+    path
+        Where: after an error it stays, and is found again under the same key. None: a temporary folder, which is
+        removed in any case.
+    key
+        Digest of all that the results depend on; results under another key are removed.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be made.
+    """
+    if path is None:
+        with tempfile.TemporaryDirectory(prefix="voxloop-") as temporary:
+            yield Folder(Path(temporary))
+        return
+    try:
+        _prepare(path, key)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    yield Folder(path.absolute())
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _prepare(path: Path, key: str) -> None:
+    """Make sure that the folder is there and holds nothing of another key and nothing half written."""
+    note = path / "key.txt"
+    if not note.is_file() or note.read_text() != key:
+        if path.exists() and not note.is_file() and any(path.iterdir()):
+            raise StorageError(f"{path} is not empty and no scratch folder of voxloop: choose another one")
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        partial = note.with_suffix(".partial")
+        partial.write_text(key)
+        partial.replace(note)
+    for leftover in path.glob(".*.partial"):
+        leftover.unlink(missing_ok=True)
