@@ -77,7 +77,9 @@ def _at_equal_count(peer: str, shown: Scene, theirs: Callable[[], Labels]) -> Co
 
 
 def _slic(image: Volume, n: int) -> Supervoxels:
-    return slic(image, SlicSpec(n_segments=n, compactness=COMPACTNESS, sigma=1.0, max_num_iter=ITERATIONS))
+    return slic(
+        image, SlicSpec(n_segments=n, compactness=COMPACTNESS, sigma=1.0, coarse_sigma=0.0, max_num_iter=ITERATIONS)
+    )
 
 
 def _compare_quality(shown: Scene, ours: Supervoxels, theirs: Labels) -> dict[str, float]:

@@ -72,19 +72,24 @@ def describe_validation(error: ValidationError) -> str:
     return f"{field}: {reason}, not {given}" if first["loc"] else f"{field}: {reason}"
 
 
+DEFAULT_SIZE = 200  # voxels of a supervoxel; docs/decisions/0014-fine-and-coarse-slic.md
+
+
 class SlicSpec(Spec):
     """How the volume is cut into supervoxels.
 
-    Give `n_segments` or `size` (voxels per supervoxel), not both; with neither, `size` is 340, the setting of
-    Konyushkova et al. (2015) on isotropic electron microscopy. `channel_weights` multiply the contrast of each channel
-    (by default 1): 0 leaves a channel out of the supervoxels, though not out of the features.
+    Give `n_segments` or `size` (voxels per supervoxel), not both; with neither, `size` is `DEFAULT_SIZE`. Intensities
+    are compared twice: smoothed by `sigma`, and smoothed by `coarse_sigma`, which tells regions apart that noise and
+    texture hide (0 leaves that out). Both are in voxels of the finest axis. `channel_weights` multiply the contrast of
+    each channel (by default 1): 0 leaves a channel out of the supervoxels, though not out of the features.
     """
 
     n_segments: Annotated[int, Field(ge=1)] | None = None
     size: PositiveFloat | None = None
     compactness: PositiveFloat = 0.3
     max_num_iter: Annotated[int, Field(ge=1, le=1000)] = 10
-    sigma: NonNegativeFloat = 1.0
+    sigma: NonNegativeFloat = 0.7
+    coarse_sigma: NonNegativeFloat = 4.0
     min_size_factor: Annotated[float, Field(ge=0, le=1)] = 0.25
     channel_weights: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] | None = None
 

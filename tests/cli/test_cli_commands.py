@@ -112,7 +112,7 @@ def test_every_command_prints_one_json_object(voxloop, points: Path) -> None:
     assert all(s["center"][0] == s["index"] for s in suggestions)
     assert voxloop("export p.voxloop supervoxels s.npy --json").json == {
         "source": "supervoxels",
-        "files": ["s.npy", "s.npy.json"],
+        "files": ["s.npy", "s.npy.voxloop.json"],
     }
     done = voxloop("run p.voxloop --export labels=l.npy --overwrite --threads 2 --json").json
     assert done["exports"] == {"labels": "l.npy"}
@@ -219,3 +219,44 @@ def test_a_reader_that_goes_away_is_no_error(cells: Path) -> None:
         process.stdout.close()  # nobody reads
         err = process.stderr.read()
     assert (process.returncode, err) == (0, b"")
+
+
+def test_batch_and_model_files(voxloop, cells: Path) -> None:
+    (cells / "broken.tif").write_bytes(b"II*\0")
+    command = "batch cells.voxloop cells.tif broken.tif --out {nickname}-{result_type}.npy --source segmentation masks"
+    done = voxloop(command)
+    assert done.code == 1
+    lines = done.out.splitlines()
+    assert lines[0].startswith("done     cells.tif (")
+    assert lines[1].startswith("failed   broken.tif: ")
+    assert lines[2] == "1 done, 0 there before, 1 failed"
+    again = voxloop(f"{command} --json --jobs 2")
+    assert again.code == 1
+    assert [image["state"] for image in again.json["images"]] == ["there", "failed"]
+    assert voxloop("export-model cells.voxloop cells.voxmodel").out == (
+        "cells.voxmodel: written, for background, mitochondria\n"
+    )
+    assert voxloop("export-model cells.voxloop cells.voxmodel").code == 2
+    assert voxloop("predict --model cells.voxmodel cells.tif --out s.npy --threads 1").code == 0
+    assert (cells / "s.npy").read_bytes() == (cells / "cells-segmentation.npy").read_bytes()
+    for wrong, words in (
+        ("predict --model cells.tif cells.tif --out t.npy", "no model"),
+        ("predict --model cells.voxmodel cells.tif", "--out"),
+        ("predict cells.voxloop --out t.npy", "--model"),
+        ("batch cells.voxloop cells.tif --out {a}.npy", "{a}"),
+        ("batch no.voxloop cells.tif --out {nickname}.npy", "no.voxloop"),
+    ):
+        ended = voxloop(wrong)
+        assert (ended.code, ended.err.count("\n")) == (2, 1), wrong
+        assert words in ended.err
+
+
+def test_export_options(voxloop, cells: Path) -> None:
+    line = "export cells.voxloop probabilities p.h5 --dtype uint8 --rescale 0 1 --crop 0:4,:,8: --axes czyx --json"
+    assert voxloop(line).json == {"source": "probabilities", "files": ["p.h5"]}
+    volume = open_volume(cells / "p.h5")
+    assert (volume.shape, volume.dtype, volume.axes) == ((4, 48, 40), np.uint8, "czyx")
+    assert voxloop("export cells.voxloop uncertainty u.tif --rescale data --dtype uint16").code == 0
+    assert open_volume(cells / "u.tif").read().max() == 65535
+    assert "--rescale takes two numbers" in voxloop("export cells.voxloop uncertainty v.tif --rescale all of it").err
+    assert voxloop("export cells.voxloop features f.tif --features hessian:1.6").code == 0

@@ -12,8 +12,7 @@ import pytest
 from voxloop.cli.export import SOURCES
 from voxloop.cli.main import COMMANDS, build_parser, main
 from voxloop.project.sources import Source
-from voxloop.specs import FAMILIES, ClassifierSpec, FeatureSpec, SlicSpec
-from voxloop.supervoxels.slic import DEFAULT_SIZE
+from voxloop.specs import DEFAULT_SIZE, FAMILIES, ClassifierSpec, FeatureSpec, SlicSpec
 
 PARSERS = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 
@@ -54,7 +53,7 @@ def stated_default(command: str, option: str) -> str:
 @pytest.mark.parametrize(
     ("command", "spec", "names"),
     [
-        ("supervoxels", SlicSpec(), ["compactness", "max_num_iter", "sigma", "min_size_factor"]),
+        ("supervoxels", SlicSpec(), ["compactness", "max_num_iter", "sigma", "coarse_sigma", "min_size_factor"]),
         ("train", ClassifierSpec(), ["n_trees", "min_samples_leaf", "seed"]),
     ],
 )

@@ -20,6 +20,7 @@ specs = st.builds(
     compactness=st.sampled_from([0.01, 0.3, 3.0]),
     max_num_iter=st.integers(1, 4),
     sigma=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+    coarse_sigma=st.sampled_from([0.0, 2.0, 4.0]),
     min_size_factor=st.sampled_from([0.0, 0.25, 1.0]),
 )
 

@@ -51,8 +51,20 @@ def test_neurons(real_data) -> None:
 
 
 @pytest.mark.slow
-def test_oracle_iou_of_mitochondria(real_data) -> None:
-    folder = real_data("epfl_hippocampus_ca1")
-    image, truth = (tifffile.imread(folder / name)[83:165] for name in ("image.tif", "label.tif"))
-    found = slic(Volume(image), SlicSpec(size=340, sigma=1, compactness=0.3))
-    assert oracle_iou(found.labels, truth).per_class[1] > 0.835  # measured: 0.841
+def test_defaults_hold_mitochondria_and_thin_membranes(real_data) -> None:
+    """One setting for both; the coarse copy is what the mitochondria need, and it costs the membranes nothing."""
+    found = {}
+    for folder, truth_file, box, class_id in (
+        ("epfl_hippocampus_ca1", "label.tif", np.s_[10:58, 184:408, 216:504], 1),
+        ("fib25_drosophila_medulla", "label_membrane.tif", np.s_[:60, :200, :200], 2),
+    ):
+        image, truth = (tifffile.imread(real_data(folder) / name)[box] for name in ("image.tif", truth_file))
+        for coarse_sigma in (0.0, SlicSpec().coarse_sigma):
+            labels = slic(Volume(image), SlicSpec(coarse_sigma=coarse_sigma)).labels
+            found[folder, coarse_sigma] = oracle_iou(labels, truth).per_class[class_id]
+    mitochondria, membranes = (
+        [found[folder, sigma] for sigma in (0.0, SlicSpec().coarse_sigma)]
+        for folder in ("epfl_hippocampus_ca1", "fib25_drosophila_medulla")
+    )
+    assert mitochondria[1] > max(0.81, mitochondria[0] + 0.03)  # measured: 0.779, with the coarse copy 0.824
+    assert membranes[1] > max(0.43, membranes[0])  # measured: 0.400, 0.440

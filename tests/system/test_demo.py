@@ -31,7 +31,7 @@ def blob_sample(shape=(16, 48, 48), seed=0) -> Sample:
 
 
 def test_end_to_end(tmp_path: Path) -> None:
-    sample = blob_sample(seed=3)
+    sample = blob_sample(seed=4)
     seen = []
     result = run_demo(sample, tmp_path / "demo", rounds=6, specs=FAST, report=lambda _, round_: seen.append(round_))
     assert seen == result.rounds

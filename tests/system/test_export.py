@@ -153,23 +153,21 @@ def test_ome_zarr_0_4(project: Project, tmp_path: Path) -> None:
 
 def test_what_a_format_cannot_say_is_beside_it(project: Project, tmp_path: Path) -> None:
     files = project.export("segmentation", tmp_path / "s.npy")
-    assert [file.name for file in files] == ["s.npy", "s.npy.json"]
+    assert [file.name for file in files] == ["s.npy", "s.npy.voxloop.json"]
     said = json.loads(files[1].read_text())
     assert said["voxel_size"] == {"z": 10, "y": 8, "x": 8}
     assert said["unit"] == "nanometer"
     assert [(c["value"], c["name"]) for c in said["classes"]] == [(1, "background"), (2, "mitochondria")]
     with pytest.raises(InputError, match="exists"):
         project.export("segmentation", tmp_path / "s.npy")
-    (tmp_path / "s.npy").unlink()
-    with pytest.raises(InputError, match=r"s\.npy\.json exists"):
-        project.export("segmentation", tmp_path / "s.npy")
-    project.export("segmentation", tmp_path / "s.npy", overwrite=True)
+    project.export("uncertainty", tmp_path / "s.npy", overwrite=True)
+    assert "classes" not in json.loads(files[1].read_text())
     nifti = project.export("segmentation", tmp_path / "s.nii")
     assert "voxel_size" not in json.loads(nifti[1].read_text())
     for name in ("s.tif", "s.zarr", "s.h5", "s.n5", "s.nrrd"):
         assert project.export("segmentation", tmp_path / name) == [tmp_path / name]
     stack = project.export("segmentation", tmp_path / "z_{slice_index}.png")
-    assert stack[1].name == "z.png.json"
+    assert stack[1].name == "z.png.voxloop.json"
     assert project.export("uncertainty", tmp_path / "u.nii") == [tmp_path / "u.nii"]
 
 

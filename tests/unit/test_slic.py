@@ -5,18 +5,20 @@ from itertools import product
 import numpy as np
 import pytest
 import zarr
+from scipy import ndimage
 
-from voxloop.blocks import SerialExecutor
+from voxloop.blocks import SerialExecutor, partition
 from voxloop.errors import Cancelled, InputError
 from voxloop.kernels import simd
 from voxloop.kernels import slic as kernel
 from voxloop.specs import SlicSpec
 from voxloop.supervoxels import SlicReport, Supervoxels, slic
 from voxloop.supervoxels.grid import seed_grid
-from voxloop.supervoxels.intensity import LEVELS, Scaling, measure_intensities
+from voxloop.supervoxels.intensity import COARSE_WEIGHT, LEVELS, Scaling, measure_intensities, scale_block
 from voxloop.volume import Volume
 
 ISOTROPIC = (1.0, 1.0, 1.0)
+NO_MASK = np.empty((0, 0, 0), bool)
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -135,7 +137,7 @@ def test_scaling_ignores_a_few_bright_voxels() -> None:
     intensities = measure_intensities(Volume(voxels))
     assert intensities.mean[0] == pytest.approx(100, abs=0.5)
     assert intensities.std[0] == pytest.approx(5, rel=0.1)
-    scaling = Scaling.of(intensities, SlicSpec(sigma=1), ISOTROPIC)
+    scaling = Scaling.of(intensities, SlicSpec(sigma=1, coarse_sigma=0), ISOTROPIC)
     assert scaling.halo == (4, 4, 4)
 
 
@@ -145,6 +147,30 @@ def test_scaling_of_a_sparse_image_and_of_a_constant_one() -> None:
     voxels[4, 4, 4] = 200
     assert measure_intensities(Volume(voxels)).std[0] == voxels.std()
     assert LEVELS * 32 < 2**15
+
+
+@pytest.mark.parametrize("spacing", [ISOTROPIC, (3.0, 1.0, 1.0)])
+def test_scaled_block_is_a_fine_and_a_coarse_gaussian(spacing: tuple[float, float, float]) -> None:
+    voxels = noise(20, 24, 28) * 5 + 100
+    volume = Volume(voxels, spacing=spacing)
+    scaling = Scaling.of(measure_intensities(volume), SlicSpec(sigma=0.7, coarse_sigma=3), volume.relative_spacing)
+    (block,) = partition(volume.shape, volume.shape)
+    found = scale_block(volume, block, scaling, NO_MASK)
+    assert found.shape == (2, *volume.shape)
+    for copy, sigma, weight in zip(found, (0.7, 3), (1, COARSE_WEIGHT), strict=True):
+        unit = (voxels - scaling.mean[0]) / scaling.std[0]
+        # Truncated at 3.5 sigma rounded up to whole taps: what lies beyond weighs less than a thousandth.
+        wanted = ndimage.gaussian_filter(unit, [sigma / s for s in spacing], mode="mirror", truncate=5)
+        np.testing.assert_allclose(copy / LEVELS, weight * wanted, atol=3e-3)
+
+
+def test_what_is_outside_the_mask_does_not_matter() -> None:
+    mask = np.zeros((14, 20, 24), bool)
+    mask[2:12, 3:17, 5:20] = True
+    voxels = noise(*mask.shape)
+    otherwise = np.where(mask, voxels, 1e9)
+    one, other = (slic(Volume(v), SlicSpec(size=60), mask=mask) for v in (voxels, otherwise))
+    np.testing.assert_array_equal(one.labels, other.labels)
 
 
 def test_the_regular_grid_comes_back_for_a_constant_volume() -> None:
@@ -187,7 +213,7 @@ def test_mask_limits_everything_and_an_island_stays() -> None:
     mask[11, 11, 11] = 1
     voxels = noise(12, 12, 12)
     voxels[0] = np.nan  # outside: does not matter
-    found = slic(Volume(voxels), SlicSpec(size=40), mask=mask)
+    found = slic(Volume(voxels), SlicSpec(size=40, sigma=1, coarse_sigma=0), mask=mask)
     np.testing.assert_array_equal(np.asarray(found.labels) > 0, mask > 0)
     assert found.labels[11, 11, 11] == found.n
     assert found.sizes[-1] == 1

@@ -29,7 +29,7 @@ from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
 from voxloop.app.keys import KEYS
 from voxloop.app.preview import SLAB_DEPTH, SLAB_WIDTH
-from voxloop.specs import FAMILIES, SIGMAS
+from voxloop.specs import DEFAULT_SIZE, FAMILIES, SIGMAS
 from voxloop.volume import Volume
 
 _STATE_LINES = {
@@ -308,9 +308,6 @@ class SupervoxelsPage(StagePage):
     def _show_preview(self) -> None:
         if self.preview.isChecked():
             self.controller.previews.supervoxels()
-
-
-DEFAULT_SIZE = 340
 
 
 class FeaturesPage(StagePage):

@@ -164,7 +164,7 @@ class Forest:
             return False
         within = self._within_tree
         inner = self.feature >= 0
-        goes_on = (self.left > within) & (self.left + 1 < np.repeat(sizes, sizes)) & (self.feature < self.n_features)
+        goes_on = (self.left > within) & (self.left < np.repeat(sizes, sizes) - 1) & (self.feature < self.n_features)
         # NaN is not close to 1 either.
         shares = np.all(self.value >= 0) and np.allclose(self.value.sum(axis=1), 1, atol=1e-3)
         return bool(np.all(goes_on[inner]) and shares)

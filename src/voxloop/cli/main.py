@@ -27,6 +27,8 @@ COMMANDS = (
     "predict",
     "suggest",
     "export",
+    "batch",
+    "export-model",
     "run",
     "simulate",
     "napari",
@@ -82,12 +84,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 2 for bad input, 130 after Ctrl-C, 1 for a fault of voxloop's own."""
+    """Run the command line; return 0, 2 for bad input, 130 after Ctrl-C, 1 for a fault or a batch with failures."""
     options = build_parser().parse_args(arguments)
     output = Output(as_json=options.json)
     try:
-        options.run(options, output)
-        return 0
+        return options.run(options, output) or 0
     except VoxloopError as error:
         if options.debug and not isinstance(error, Cancelled):
             raise

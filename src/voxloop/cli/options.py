@@ -40,14 +40,14 @@ def open_project(options: argparse.Namespace, output: Output) -> Iterator[Projec
     from voxloop.project import Project
 
     with (
-        _chosen_executor(options) as chosen,
+        chosen_executor(options) as chosen,
         Project.open(options.project, executor=chosen, progress=output.progress, memory=options.memory) as project,
     ):
         yield project
 
 
 @contextmanager
-def _chosen_executor(options: argparse.Namespace) -> Iterator[Executor]:
+def chosen_executor(options: argparse.Namespace) -> Iterator[Executor]:
     """Start or connect to a cluster if that is asked for; else there are threads."""
     choices = given(options, "threads", "workers", "scheduler")
     if len(choices) > 1:

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import argparse
 
-from voxloop.cli.options import add_computing, add_project, open_project
+from voxloop.cli.batch import add_batch_options, segment
+from voxloop.cli.options import open_project
 from voxloop.cli.output import Output
+from voxloop.errors import InputError
 
-HELP = "predict a class for every supervoxel"
+HELP = "predict a class for every supervoxel of a project, or of other images with a model file"
 EXAMPLES = """\
-example:
+examples:
   voxloop predict cells.voxloop
+  voxloop predict --model cells.voxmodel new.tif --out new-segmented.tif
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    add_project(parser)
-    add_computing(parser)
+    parser.add_argument("what", nargs="+", metavar="PROJECT|IMAGE", help="project folder; with --model images")
+    parser.add_argument("--model", metavar="FILE", help="a file of voxloop export-model, which needs no project")
+    add_batch_options(parser, required=False)
 
 
-def run(options: argparse.Namespace, output: Output) -> None:
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Predict; return 1 if some images of a model failed."""
+    if options.model is None:
+        if options.out is not None or len(options.what) > 1:
+            raise InputError("--out and several images go with --model; a project is predicted in place")
+        options.project = options.what[0]
+        _predict_project(options, output)
+        return 0
+    if options.out is None:
+        raise InputError("--model needs --out: where the results go")
+    options.images = options.what
+    return segment(options.model, options, output, jobs=1)
+
+
+def _predict_project(options: argparse.Namespace, output: Output) -> None:
     """Predict, and say how much of each image each class takes."""
     with open_project(options, output) as project:
         lines, data = [], []

@@ -13,7 +13,7 @@ HELP = "cut the project's images into supervoxels"
 EXAMPLES = """\
 examples:
   voxloop supervoxels cells.voxloop
-  voxloop supervoxels cells.voxloop --size 200 --compactness 0.2
+  voxloop supervoxels cells.voxloop --size 100 --compactness 0.2
 """
 
 
@@ -22,12 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_project(parser)
     add_computing(parser)
     parser.add_argument("--n-segments", type=int, metavar="N", help="how many supervoxels an image gets")
-    parser.add_argument("--size", type=float, metavar="VOXELS", help="mean size of a supervoxel (default: 340)")
+    parser.add_argument("--size", type=float, metavar="VOXELS", help="mean size of a supervoxel (default: 200)")
     parser.add_argument(
         "--compactness", type=float, help="weight of distance against intensity in standard deviations (default: 0.3)"
     )
     parser.add_argument("--max-num-iter", type=int, metavar="N", help="iterations at most (default: 10)")
-    parser.add_argument("--sigma", type=float, help="smoothing before, voxels of the finest axis (default: 1)")
+    parser.add_argument("--sigma", type=float, help="smoothing before, voxels of the finest axis (default: 0.7)")
+    parser.add_argument(
+        "--coarse-sigma", type=float, help="smoothing of the second, coarse copy of the image; 0: none (default: 4)"
+    )
     parser.add_argument(
         "--min-size-factor", type=float, help="smaller pieces, as a share of the mean size, are merged (default: 0.25)"
     )
@@ -39,9 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, output: Output) -> None:
     """Compute the supervoxels, unless they are there already."""
     with open_project(options, output) as project:
-        choice = given(
-            options, "n_segments", "size", "compactness", "max_num_iter", "sigma", "min_size_factor", "channel_weights"
-        )
+        names = ("n_segments", "size", "compactness", "max_num_iter", "sigma", "coarse_sigma", "min_size_factor")
+        choice = given(options, *names, "channel_weights")
         if "n_segments" in choice or "size" in choice:
             choice = {"n_segments": None, "size": None} | choice  # one replaces the other
         project.configure(slic=choice)

@@ -3,10 +3,10 @@
 Importing this costs nothing: the libraries below are imported with the first file of their format.
 """
 
-from voxloop.io.formats import folder_of
-from voxloop.io.inside import source_exists
+from voxloop.io.formats import folder_of, name_without_suffix
+from voxloop.io.inside import is_numbered, matching_files, source_exists
 from voxloop.io.read import count_frames, open_labels, open_volume
-from voxloop.io.sidecar import sidecar_of, write_sidecar
+from voxloop.io.sidecar import write_sidecar
 from voxloop.io.write import create_volume, save_volume
 from voxloop.io.writers import VolumeWriter
 
@@ -15,10 +15,12 @@ __all__ = [
     "count_frames",
     "create_volume",
     "folder_of",
+    "is_numbered",
+    "matching_files",
+    "name_without_suffix",
     "open_labels",
     "open_volume",
     "save_volume",
-    "sidecar_of",
     "source_exists",
     "write_sidecar",
 ]

@@ -1,4 +1,4 @@
-"""What a format cannot say of its content, in a JSON file beside it: `cells.npy` gets `cells.npy.json`."""
+"""What a format cannot say of its content, in a JSON file beside it: `cells.npy` gets `cells.npy.voxloop.json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from voxloop.volume import Spacing
 def sidecar_of(path: Path) -> Path:
     """Return where the sidecar of a file lies; that of a stack has the name that its slices begin with."""
     name = f"{name_of_pattern(path)}{path.suffix}" if is_numbered(path) else path.name
-    return path.with_name(f"{name}.json")
+    return path.with_name(f"{name}.voxloop.json")
 
 
 def write_sidecar(
@@ -28,11 +28,10 @@ def write_sidecar(
     channel_names: Sequence[str] = (),
     class_names: Sequence[str] = (),
     class_colors: Sequence[str] = (),
-    overwrite: bool = False,
 ) -> Path | None:
     """Write what the format of `path` cannot hold, and return where to; None if the file says it all.
 
-    The arguments are those of `create_volume`. Of another volume that was there before no sidecar remains.
+    The arguments are those of `create_volume`. What another volume of the same name left is replaced or removed.
     """
     facts: dict[Description, dict[str, Any]] = {"spacing": {}, "channels": {}, "classes": {}}
     if unit != "pixel":
@@ -46,10 +45,9 @@ def write_sidecar(
     missing = {key: value for what, fact in facts.items() if what not in held for key, value in fact.items()}
     target = sidecar_of(path)
     if not missing:
-        if overwrite:
-            with storing(target):
-                target.unlink(missing_ok=True)
+        with storing(target):
+            target.unlink(missing_ok=True)
         return None
-    with replacing(target, overwrite=overwrite) as temporary, storing(target):
+    with replacing(target, overwrite=True) as temporary, storing(target):
         temporary.write_text(json.dumps({"axes": axes, **missing}, indent=2) + "\n", encoding="utf-8")
     return target

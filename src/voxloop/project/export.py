@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from voxloop.blocks import Block, Box, in_this_process, map_blocks, partition, within_memory
 from voxloop.errors import InputError
-from voxloop.io import create_volume, sidecar_of, write_sidecar
+from voxloop.io import create_volume, write_sidecar
 from voxloop.io.writers import VolumeWriter
+from voxloop.project.annotations import LabelClass
 from voxloop.project.images import Crop, crop_box
 from voxloop.project.paths import expand, has_field
 from voxloop.project.results import ImageResults
@@ -82,21 +83,44 @@ def export(
     overwrite: bool = False,
 ) -> list[Path]:
     """Write one result of one image and return the files written; see `Project.export`."""
-    options = options or ExportOptions()
-    jobs = planned_files(results, source, path)
+    folder = results.dataset_dir if has_field(path, "dataset_dir") else Path()
+    targets = planned_files(source, path, name=results.name, dataset_dir=folder, classes=results.classes)
+    return export_files(results, source, targets, options or ExportOptions(), overwrite=overwrite)
+
+
+def export_files(
+    results: ImageResults,
+    source: Source,
+    targets: Mapping[int | None, Path],
+    options: ExportOptions,
+    *,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write one result of one image to the files that `planned_files` names, or to some of them."""
     box = crop_box(options.crop, results.volume.shape) or results.volume.box
     cells = parse_cells(options.features, results.feature_spec) if source == "features" else ()
     if options.features and not cells:
         raise InputError(f"features goes with the source features, not with {source}")
     written = []
-    for class_id, target in jobs.items():
+    for class_id, target in targets.items():
         layer = _converted(make_layer(source, results, class_id=class_id, cells=cells), source, results, box, options)
         written += _write(layer, source, results, box, target, options, overwrite=overwrite)
     return written
 
 
-def planned_files(results: ImageResults, source: Source, path: str | os.PathLike[str]) -> dict[int | None, Path]:
+def planned_files(
+    source: Source, path: str | os.PathLike[str], *, name: str, dataset_dir: Path, classes: Sequence[LabelClass]
+) -> dict[int | None, Path]:
     """Return the files that an export of `source` writes, by the class that each is about (None: all of them).
+
+    Parameters
+    ----------
+    source, path
+        As for `Project.export`.
+    name, dataset_dir
+        Of the image.
+    classes
+        All classes.
 
     Raises
     ------
@@ -105,11 +129,10 @@ def planned_files(results: ImageResults, source: Source, path: str | os.PathLike
     """
     if source not in SOURCES:
         raise InputError(f"source is {source!r}; expected one of {', '.join(SOURCES)}")
-    values: dict[str, Any] = {"nickname": results.name, "result_type": source}
-    values["dataset_dir"] = results.dataset_dir if has_field(path, "dataset_dir") else Path()
+    values: dict[str, Any] = {"nickname": name, "result_type": source, "dataset_dir": dataset_dir}
     if source not in BY_CLASS or not has_field(path, "class"):
         return {None: expand(path, **values)}
-    files: dict[int | None, Path] = {c.class_id: expand(path, **values, class_name=c.name) for c in results.classes}
+    files: dict[int | None, Path] = {c.class_id: expand(path, **values, class_name=c.name) for c in classes}
     check_distinct(list(files.values()))
     return files
 
@@ -145,8 +168,6 @@ def _write(
         "class_names": [by_id[i].name if i in by_id else f"removed {i}" for i in ids],
         "class_colors": [by_id[i].color if i in by_id else "#000000" for i in ids],
     }
-    if not overwrite and os.path.lexists(sidecar := sidecar_of(path)):
-        raise InputError(f"{sidecar} exists; choose another name or allow overwriting")
     with create_volume(
         path,
         (*box.shape, layer.n_channels) if layer.n_channels > 1 else box.shape,
@@ -159,8 +180,9 @@ def _write(
         **described,
     ) as writer:
         _write_blocks(writer, layer, box, results, stage=f"export {source}")
-    sidecar_written = write_sidecar(path, axes=writer.header.axes, overwrite=overwrite, **described)
-    return [path] if sidecar_written is None else [path, sidecar_written]
+        # Before the file appears: one that is there is complete.
+        sidecar = write_sidecar(path, axes=writer.header.axes, **described)
+    return [path] if sidecar is None else [path, sidecar]
 
 
 def _write_blocks(writer: VolumeWriter, layer: Layer, box: Box, results: ImageResults, *, stage: str) -> None:

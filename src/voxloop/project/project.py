@@ -22,6 +22,7 @@ from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.export import export, export_options
 from voxloop.project.folder import ProjectFolder
 from voxloop.project.history import History
+from voxloop.project.model_file import Model
 from voxloop.project.planes import label_plane
 from voxloop.project.record import Specs
 from voxloop.project.results import ProjectResults
@@ -253,6 +254,10 @@ class Project(ProjectFolder):
         sizes, segmentation = self.supervoxels(image).sizes, self.predict(image).segmentation
         counts = np.bincount(segmentation, weights=sizes, minlength=self.annotations.next_class_id)
         return {name: float(counts[class_id] / sizes.sum()) for class_id, name in self.class_names.items()}
+
+    def model(self) -> Model:
+        """Return the trained classifier with all that it needs to segment other images; see `Model.save`, `batch`."""
+        return Model.of(self)
 
     def results(self, image: int = 0) -> ProjectResults:
         """Return the results of an image, computed when they are asked for; what exports and tables are made of."""

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 # Raised when a stage gives other bits for the same specs, so that what an older version computed counts as stale.
-_SUPERVOXELS_VERSION = 2
-_FEATURES_VERSION = 1
+SUPERVOXELS_VERSION = 2
+FEATURES_VERSION = 1
 
 
 class Kept:
@@ -237,7 +237,7 @@ def _check_array(
 
 def supervoxels_digest(content_digest: str, spec: SlicSpec) -> str:
     """Return the digest that supervoxels of an image under `spec` have."""
-    return digest_of("supervoxels", _SUPERVOXELS_VERSION, content_digest, spec.digest)
+    return digest_of("supervoxels", SUPERVOXELS_VERSION, content_digest, spec.digest)
 
 
 def scale_digests(content_digest: str, slic_spec: SlicSpec, spec: FeatureSpec) -> dict[float, str]:
@@ -248,7 +248,7 @@ def scale_digests(content_digest: str, slic_spec: SlicSpec, spec: FeatureSpec) -
         if spec.families_at(sigma):
             planar = (sigma,) if sigma in spec.sigmas_2d else ()
             alone = spec.changed(sigmas=(sigma,), sigmas_2d=planar, context=0)
-            digests[sigma] = digest_of("features", _FEATURES_VERSION, base, alone.digest)
+            digests[sigma] = digest_of("features", FEATURES_VERSION, base, alone.digest)
     return digests
 
 

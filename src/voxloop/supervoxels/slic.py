@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from voxloop.blocks import Block, Box, Executor, Progress, Shape3, memory_budget, partition, within_memory
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
-from voxloop.specs import SlicSpec, digest_of
+from voxloop.specs import DEFAULT_SIZE, SlicSpec, digest_of
 from voxloop.supervoxels.arrays import BYTES_PER_VOXEL, Work, check_out, check_shape
 from voxloop.supervoxels.assignment import Assigner, Clusters, ClustersByBlock, ScaleBlock, SumCells, Tiles
 from voxloop.supervoxels.connectivity import FragmentNumbers, Pieces, absorb_small, gather, number_blocks
@@ -29,7 +29,6 @@ from voxloop.supervoxels.scratch import Memory, Scratch, scratch_folder
 from voxloop.volume import ArrayLike, Spacing, Volume
 
 BLOCK_SHAPE: Shape3 = (64, 128, 128)
-DEFAULT_SIZE = 340  # voxels: the setting of Konyushkova et al. (2015) on isotropic electron microscopy
 STANDSTILL = 0.1  # of the seeds' distance: centres that move less have converged
 BYTES_PER_SUPERVOXEL = 1000  # of the tables, measured where fragments are joined
 _STATE_VERSION = 1
@@ -54,16 +53,16 @@ def slic(
     S along each axis, each cluster moves to the mean of its voxels, `max_num_iter` times or until no centre moves by
     more than S / 10. Pieces that are not connected are separated, small ones join the neighbour of the largest contact.
 
-    Intensities have unit variance between the 1st and the 99th percentile of a channel, times its weight, smoothed by
-    `sigma`; positions are in relative spacing. So neither the unit of the spacing nor offset or scale of the
-    intensities matter.
+    Intensities have unit variance between the 1st and the 99th percentile of a channel, times its weight. I holds each
+    channel twice: smoothed by `sigma` and, with 1.5 times the weight, by `coarse_sigma`. Positions are in relative
+    spacing. So neither the unit of the spacing nor offset or scale of the intensities matter.
 
     Parameters
     ----------
     volume
         The image, of any number of channels; a 2D image has one slice.
     spec
-        Number or size, compactness, iterations, smoothing.
+        Number or size, compactness, iterations, both smoothings.
     mask
         Array-like (z, y, x): voxels where it is 0 stay outside, with label 0.
     block_shape
@@ -105,7 +104,10 @@ def slic(
     block_bytes = BYTES_PER_VOXEL * max(block.outer.size for block in blocks)
     work = Work(within_memory(executor, memory=budget, item_bytes=block_bytes), progress)
 
-    with _scratch_space(volume, spec, mask, work, budget=budget, folder=scratch, block_shape=block_shape) as kept:
+    n_images = volume.n_channels * len(scaling.copies)
+    with _scratch_space(
+        volume, spec, mask, work, n_images=n_images, budget=budget, folder=scratch, block_shape=block_shape
+    ) as kept:
         tiles = Tiles(kept)
         scale = ScaleBlock(volume, mask, scaling, tiles)
         n_inside_of = list(work.map("scaling", scale, blocks))
@@ -129,12 +131,13 @@ def _scratch_space(
     mask: ArrayLike | None,
     work: Work,
     *,
+    n_images: int,
     budget: int,
     folder: Path | None,
     block_shape: Shape3,
 ) -> Iterator[Scratch]:
     """Yield memory if all that is kept of the blocks fits into it, else a folder."""
-    per_voxel = 2 * volume.n_channels + (mask is not None) + 2  # image, mask and fragments
+    per_voxel = 2 * n_images + (mask is not None) + 2  # images, mask and fragments
     n_supervoxels = spec.n_segments or volume.n_voxels / (spec.size or DEFAULT_SIZE)
     if work.executor.in_process and per_voxel * volume.n_voxels + BYTES_PER_SUPERVOXEL * n_supervoxels <= budget:
         yield Memory()

@@ -1,0 +1,108 @@
+"""`voxloop batch`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from voxloop.cli.export import SOURCES, add_export_options, export_choices
+from voxloop.cli.options import add_computing, chosen_executor
+from voxloop.cli.output import Output
+
+if TYPE_CHECKING:
+    from voxloop.project import BatchItem
+    from voxloop.project.sources import Source
+
+HELP = "segment many images with one trained classifier"
+EXAMPLES = """\
+examples:
+  voxloop batch cells.voxloop new/*.tif --out "{dataset_dir}/{nickname}-{result_type}.tif"
+  voxloop batch cells.voxmodel a.h5 b.h5 --out "out/{nickname}_{result_type}.zarr" --source segmentation probabilities
+Run it again to go on: files that exist are not made again, and nothing is added to the project.
+Exit codes: 0 all are done, 1 some failed, 2 something given cannot be used.
+"""
+_SOURCES = tuple(source for source in SOURCES if source != "labels")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("model", metavar="PROJECT|MODEL", help="project folder, or a file of voxloop export-model")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, dataset in a file, folder of slices")
+    add_batch_options(parser, required=True)
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="images at a time (default: 1)")
+
+
+def add_batch_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add how images are opened, and what is written of them and where to."""
+    parser.add_argument(
+        "--out",
+        required=required,
+        metavar="PATTERN",
+        help="where results go; it may hold {dataset_dir}, {nickname}, {result_type}, {class}, {slice_index}",
+    )
+    parser.add_argument(
+        "--source",
+        nargs="+",
+        choices=_SOURCES,
+        metavar="SOURCE",
+        help=f"what to write, some of {', '.join(_SOURCES)} (default: segmentation)",
+    )
+    parser.add_argument("--image-axes", metavar="AXES", help="order of the images' axes (default: from the file)")
+    parser.add_argument(
+        "--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="size of a voxel (default: from the file)"
+    )
+    parser.add_argument("--unit", help="unit of the spacing, such as nanometer (default: from the file)")
+    add_export_options(parser)
+    add_computing(parser)
+
+
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Segment the images; return 1 if some failed."""
+    return segment(options.model, options, output, jobs=options.jobs)
+
+
+def segment(model: str, options: argparse.Namespace, output: Output, *, jobs: int) -> int:
+    """Segment the images of a command, say what became of each, and return the exit code."""
+    from voxloop.project import batch
+
+    with chosen_executor(options) as executor:
+        items = batch(
+            model,
+            options.images,
+            options.out,
+            sources=cast("list[Source]", options.source or ["segmentation"]),
+            jobs=jobs,
+            overwrite=options.overwrite,
+            image_axes=options.image_axes,
+            spacing=tuple(options.spacing) if options.spacing else None,
+            unit=options.unit,
+            executor=executor,
+            progress=output.progress,
+            memory=options.memory,
+            report=lambda item: output.note(_line(item)),
+            **export_choices(options),
+        )
+    counts = {state: sum(item.state == state for item in items) for state in ("written", "there", "failed")}
+    lines = [f"{counts['written']} done, {counts['there']} there before, {counts['failed']} failed"]
+    output.result(lines, {"images": [_data(item) for item in items], **counts})
+    return 1 if counts["failed"] else 0
+
+
+def _line(item: BatchItem) -> str:
+    if item.state == "failed":
+        return f"failed   {item.image}: {item.reason}"
+    if item.state == "there":
+        return f"there    {item.image}"
+    return f"done     {item.image} ({item.seconds:.1f} s)" + (f"; {item.note}" if item.note else "")
+
+
+def _data(item: BatchItem) -> dict[str, object]:
+    return {
+        "image": item.image,
+        "state": item.state,
+        "files": [str(Path(file)) for file in item.files],
+        "reason": item.reason,
+        "note": item.note,
+        "seconds": item.seconds,
+    }

@@ -1,0 +1,165 @@
+"""One classifier on many images: the same bits as in the project, failures aside, stopped and resumed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxloop.errors import Cancelled, InputError
+from voxloop.io import open_labels, open_volume, save_volume
+from voxloop.project import Model, Project, batch
+from voxloop.samples import phantom
+
+PATTERN = "{dataset_dir}/{nickname}-{result_type}.tif"
+
+
+@pytest.fixture
+def more(cells: Path) -> list[Path]:
+    """Two more images like that of the project."""
+    files = []
+    for seed in (5, 6):
+        image = phantom((12, 40, 44), seed=seed).image
+        files.append(cells / f"more{seed}.tif")
+        save_volume(files[-1], image.data, spacing=image.spacing, unit=image.unit)
+    return files
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_projects_own_image_gets_the_same_bytes(cells: Path, tmp_path: Path) -> None:
+    before = contents(cells / "cells.voxloop")
+    sources = ["segmentation", "probabilities", "uncertainty", "supervoxels", "objects", "masks"]
+    (item,) = batch(cells / "cells.voxloop", [cells / "cells.tif"], tmp_path / "{result_type}.npy", sources=sources)
+    assert item.state == "written"
+    assert contents(cells / "cells.voxloop") == before
+    with Project.open(cells / "cells.voxloop", read_only=True) as project:
+        for source in sources:
+            project.export(source, tmp_path / "own.npy", overwrite=True)
+            assert (tmp_path / "own.npy").read_bytes() == (tmp_path / f"{source}.npy").read_bytes(), source
+
+
+def test_a_model_file_needs_no_project(cells: Path, more: list[Path], tmp_path: Path) -> None:
+    with Project.open(cells / "cells.voxloop") as project:
+        batch(project, more, tmp_path / "{nickname}.npy", sources=["probabilities"])
+        path = project.model().save(tmp_path / "cells.voxmodel")
+        project.model().save(tmp_path / "again.voxmodel")
+    assert (tmp_path / "again.voxmodel").read_bytes() == path.read_bytes()
+    shutil.rmtree(cells / "cells.voxloop")
+    (cells / "cells.tif").unlink()
+    model = Model.open(path)
+    assert [c.name for c in model.classes] == ["background", "mitochondria"]
+    items = batch(path, more, tmp_path / "{nickname}-alone.npy", sources=["probabilities"], jobs=2)
+    assert [item.state for item in items] == ["written", "written"]
+    for file in more:
+        one, other = (np.load(tmp_path / f"{file.stem}{end}.npy") for end in ("", "-alone"))
+        assert one.tobytes() == other.tobytes()
+
+
+def test_failures_do_not_stop_the_others(cells: Path, more: list[Path]) -> None:
+    (cells / "broken.tif").write_bytes(more[0].read_bytes()[:5000])
+    save_volume(cells / "two.tif", np.zeros((4, 20, 20, 2), np.uint8))
+    save_volume(cells / "flat.tif", np.arange(900, dtype=np.uint8).reshape(30, 30), axes="yx")
+    images = [cells / "broken.tif", more[0], cells / "two.tif", cells / "no.tif", cells / "flat.tif", more[1]]
+    seen = []
+    items = batch(cells / "cells.voxloop", images, PATTERN, jobs=2, report=seen.append)
+    assert [item.image for item in items] == [str(image) for image in images]
+    assert [item.state for item in items] == ["failed", "written", "failed", "failed", "failed", "written"]
+    words = ["truncated", "", "2 channel", "does not exist", "single slice", ""]
+    for item, word in zip(items, words, strict=True):
+        assert word in item.reason
+        assert "\n" not in item.reason
+    assert sorted(item.image for item in seen) == sorted(item.image for item in items)
+    assert sorted(p.name for p in cells.glob("*-segmentation.tif")) == [
+        "more5-segmentation.tif",
+        "more6-segmentation.tif",
+    ]
+    assert not list(cells.glob(".*"))
+
+
+def test_a_stopped_batch_goes_on(cells: Path, more: list[Path]) -> None:
+    def stop_in_the_second(stage: str, done: int, total: int) -> None:
+        if (cells / "more5-segmentation.tif").exists():
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        batch(cells / "cells.voxloop", more, PATTERN, progress=stop_in_the_second)
+    first = cells / "more5-segmentation.tif"
+    assert first.exists()
+    assert not (cells / "more6-segmentation.tif").exists()
+    assert not list(cells.glob(".*"))
+    written = first.stat().st_mtime_ns
+    items = batch(cells / "cells.voxloop", more, PATTERN)
+    assert [item.state for item in items] == ["there", "written"]
+    assert first.stat().st_mtime_ns == written
+    # A new source is added for both; the old ones stay.
+    items = batch(cells / "cells.voxloop", more[:1], PATTERN, sources=["segmentation", "uncertainty"])
+    assert [item.state for item in items] == ["written"]
+    assert first.stat().st_mtime_ns == written
+    assert (cells / "more5-uncertainty.tif").exists()
+    assert batch(cells / "cells.voxloop", more[:1], PATTERN, overwrite=True)[0].state == "written"
+    assert first.stat().st_mtime_ns != written
+
+
+def test_files_of_classes_and_slices_are_resumed_one_by_one(cells: Path, more: list[Path], tmp_path: Path) -> None:
+    for pattern, lost in (
+        ("{nickname}-{class}.npy", "more5-mitochondria.npy"),
+        ("s/{nickname}_{slice_index}.png", None),
+    ):
+        (tmp_path / "s").mkdir(exist_ok=True)
+        arguments = {"sources": ["masks" if lost else "segmentation"]}
+        assert batch(cells / "cells.voxloop", more, tmp_path / pattern, **arguments)[0].state == "written"
+        before = contents(tmp_path)
+        if lost:
+            (tmp_path / lost).unlink()
+        items = batch(cells / "cells.voxloop", more, tmp_path / pattern, **arguments)
+        assert [item.state for item in items] == ["written" if lost else "there", "there"]
+        assert contents(tmp_path) == before
+
+
+def test_voxels_of_another_size_are_noted(cells: Path, more: list[Path], tmp_path: Path) -> None:
+    (item,) = batch(cells / "cells.voxloop", more[:1], tmp_path / "a.tif", spacing=(20, 16, 16))
+    assert item.note == "its voxels are 20 x 16 x 16 nanometer, those of the training were 10 x 8 x 8"
+    assert open_labels(tmp_path / "a.tif").spacing == (20, 16, 16)
+
+
+def test_options_reach_the_files(cells: Path, more: list[Path], tmp_path: Path) -> None:
+    options = {"dtype": "uint8", "rescale": (0, 1), "axes": "xyzc", "crop": (slice(0, 4), slice(None), slice(3, 9))}
+    batch(cells / "cells.voxloop", more[:1], tmp_path / "a.h5", sources=["probabilities"], **options)
+    volume = open_volume(tmp_path / "a.h5")
+    assert (volume.axes, volume.shape, volume.dtype) == ("xyzc", (4, 40, 6), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"out": "same.tif"}, "two results would be written to same.tif"),
+        ({"out": "{nickname}.tif", "sources": ["segmentation", "masks"]}, "two results"),
+        ({"out": "{who}.tif"}, "expected {dataset_dir}"),
+        ({"sources": ["labels"]}, "no labels"),
+        ({"sources": []}, "no labels"),
+        ({"sources": ["everything"]}, "source is 'everything'"),
+        ({"images": []}, "no images"),
+        ({"images": ["a.tif", "a.tif"]}, "named twice"),
+        ({"jobs": 0}, "jobs"),
+        ({"dtype": "int3"}, "dtype"),
+        ({"color": "red"}, "no option 'color'"),
+        ({"memory": "many"}, "memory"),
+    ],
+)
+def test_arguments_that_cannot_be_used(cells, monkeypatch, arguments, message) -> None:
+    monkeypatch.chdir(cells)
+    chosen = {"images": ["a.tif", "b.tif"], "out": "{nickname}-{result_type}.tif", **arguments}
+    with pytest.raises(InputError, match=message):
+        batch("cells.voxloop", chosen.pop("images"), chosen.pop("out"), **chosen)
+
+
+def test_what_is_no_project_and_no_model(cells: Path) -> None:
+    with pytest.raises(InputError, match="no model"):
+        batch(cells / "cells.tif", [cells / "cells.tif"], "x.tif")
+    with pytest.raises(FileNotFoundError):
+        batch(cells / "no.voxmodel", [cells / "cells.tif"], "x.tif")
