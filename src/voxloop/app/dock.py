@@ -89,7 +89,7 @@ class Dock(QWidget):
         self._stack = QStackedWidget()
         for page in self.pages:
             self._stack.addWidget(_scrolled(page))
-        self.panels = Panels(self.controller)
+        self.panels = Panels(self.controller, self)
         self.job = JobRow(self.controller)
         self.saved = QLabel()
         self.saved.setObjectName("saved")

@@ -186,7 +186,11 @@ class LabelPage(Page):
         for axis, plane in enumerate(self.planes):
             plane.clicked.connect(lambda _on, axis=axis: self.controller.view_along(axis))
             row.addWidget(plane)
-        self.sides, self.solid = choice("sides (B)"), choice("3D (D)")
+        row.addStretch()
+        grid.addLayout(row, 2, 0, 1, 2)
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Beside it"))
+        self.sides, self.solid = choice("side views (B)"), choice("3D (D)")
         self.sides.setToolTip("yz beside and xz below, with a crosshair; C brings all views to the mouse pointer")
         self.sides.clicked.connect(self.controller.sides.toggle)
         self.solid.setToolTip("the segmentation and the suggested plane in 3D")
@@ -194,7 +198,7 @@ class LabelPage(Page):
         row.addWidget(self.sides)
         row.addWidget(self.solid)
         row.addStretch()
-        grid.addLayout(row, 2, 0, 1, 2)
+        grid.addLayout(row, 3, 0, 1, 2)
         self.box.addWidget(group)
 
     def _add_guidance(self) -> None:

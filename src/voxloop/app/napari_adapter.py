@@ -290,21 +290,53 @@ def look_from_above(viewer: Viewer) -> None:
     viewer.scene.camera.angles = (-35.0, 30.0, -60.0)
 
 
-def add_panel(viewer: Viewer, widget: Any, name: str, *, area: str) -> Any:
-    """Return a dock around `widget`, hidden, at the ``right`` or ``bottom`` of the viewer's canvas."""
+def add_panels(viewer: Viewer, dock: Any) -> dict[str, Any]:
+    """Return four hidden panels: yz to the right of the canvas, xz below it, plane and 3D in the corner between them.
+
+    Parameters
+    ----------
+    viewer
+        The viewer whose window gets them.
+    dock
+        A widget in a dock at the right: it stays at the outside.
+    """
     from qtpy.QtCore import Qt
     from qtpy.QtWidgets import QDockWidget
 
     window = viewer.window._qt_window
-    panel = QDockWidget(name, window)
-    panel.setObjectName(name)
-    panel.setWidget(widget)
+    panels = {name: QDockWidget(name, window) for name in ("yz", "xz", "suggested plane", "3D")}
+    for panel in panels.values():
+        panel.setObjectName(panel.windowTitle())
+        panel.setFeatures(QDockWidget.DockWidgetFeature.DockWidgetMovable)
     # The bottom belongs to the canvas; the lists at its sides keep their height.
     window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.LeftDockWidgetArea)
     window.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
-    window.addDockWidget(getattr(Qt.DockWidgetArea, f"{area.capitalize()}DockWidgetArea"), panel)
-    panel.hide()
-    return panel
+    window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, panels["xz"])
+    window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, panels["yz"])
+    outside = dock.parentWidget()
+    while outside is not None and not isinstance(outside, QDockWidget):
+        outside = outside.parentWidget()
+    if outside is not None:
+        window.splitDockWidget(panels["yz"], outside, Qt.Orientation.Horizontal)
+    window.splitDockWidget(panels["yz"], panels["suggested plane"], Qt.Orientation.Vertical)
+    window.tabifyDockWidget(panels["suggested plane"], panels["3D"])
+    for panel in panels.values():
+        panel.hide()
+    return panels
+
+
+def share_room(viewer: Viewer, panels: Mapping[str, Any]) -> None:
+    """Give the panels a third of the room that they share with the canvas."""
+    from qtpy.QtCore import Qt
+
+    window, canvas = viewer.window._qt_window, viewer.window._qt_viewer
+    beside = [panel for name, panel in panels.items() if name != "xz" and not panel.isHidden()]
+    width = canvas.width() + (beside[0].width() if beside else 0)
+    if beside:
+        window.resizeDocks(beside, [max(380, width * 2 // 5)] * len(beside), Qt.Orientation.Horizontal)
+    window.resizeDocks([panels["xz"]], [window.height() // 3], Qt.Orientation.Vertical)
+    if len(beside) > 1:
+        window.resizeDocks(beside[:2], [window.height() // 2] * 2, Qt.Orientation.Vertical)
 
 
 def before_closing(viewer: Viewer, close: Callable[[], None]) -> None:

@@ -13,22 +13,30 @@ _MAIN = "main"
 
 
 class Panels:
-    """Shows and hides what the controller says is to be seen beside the canvas."""
+    """Shows and hides what the controller says is to be seen beside the canvas.
 
-    def __init__(self, controller: Controller) -> None:
+    Parameters
+    ----------
+    controller
+        Says it.
+    dock
+        The widget with the steps.
+    """
+
+    def __init__(self, controller: Controller, dock: Any) -> None:
         self._controller = controller
+        self._dock = dock
         self.canvases: dict[str, Any] = {}
         self._plane: PlanePanel | None = None
-        self._docks: dict[str, Any] = {}
+        self._panels: dict[str, Any] = {}
         self._crosshairs: dict[str, adapter.Crosshair] = {}
 
     def refresh(self, what: str) -> None:
         """Show what has changed."""
-        if what in ("plane", "project", "stages", "labels"):
-            self._show_plane()
-        if what in ("views", "project", "stages"):
-            self._show_sides()
-            self._show_solid()
+        if what in ("plane", "views", "project", "stages"):
+            self._show()
+        if what in ("plane", "labels") and self._plane is not None:
+            self._plane.refresh()
         if what in ("views", "crosshair", "shown"):
             self._move_crosshairs()
 
@@ -36,44 +44,46 @@ class Panels:
         """Let go of the drawing contexts: the window closes."""
         for canvas in self.canvases.values():
             adapter.close_canvas(canvas)
-        self.canvases, self._docks, self._crosshairs = {}, {}, {}
+        self.canvases, self._panels, self._crosshairs = {}, {}, {}
 
-    def _show_plane(self) -> None:
-        wanted = self._controller.plane.patch is not None
-        if wanted and self._plane is None:
-            self._plane = PlanePanel(self._controller)
-            self.canvases["plane"] = self._plane.canvas
-            self._add("suggested plane", self._plane, area="bottom")
-        if self._plane is not None:
-            self._plane.refresh()
-            self._docks["suggested plane"].setVisible(wanted)
-
-    def _show_sides(self) -> None:
-        sides = self._controller.sides
-        wanted = sides.is_on and self._controller.project is not None
-        for name, model in sides.models.items():
-            if wanted and name not in self.canvases:
-                self.canvases[name] = adapter.canvas_of(model)
-                self._crosshairs[name] = adapter.Crosshair(self.canvases[name].canvas)
-                self._add(name, self.canvases[name], area="right" if name == "yz" else "bottom")
-            if name in self._docks:
-                self._docks[name].setVisible(wanted)
-        if wanted and _MAIN not in self._crosshairs:
-            self._crosshairs[_MAIN] = adapter.Crosshair(adapter.main_canvas(self._controller.viewer))
+    def _show(self) -> None:
+        """Make and show the panels that are wanted, hide the others."""
+        controller = self._controller
+        has_sides = controller.sides.is_on and controller.project is not None
+        wanted = {
+            "yz": has_sides,
+            "xz": has_sides,
+            "suggested plane": controller.plane.patch is not None,
+            "3D": controller.solid.is_on and controller.result is not None,
+        }
+        if not self._panels and any(wanted.values()):
+            self._panels = adapter.add_panels(controller.viewer, self._dock)
+        before = {name: not panel.isHidden() for name, panel in self._panels.items()}
+        if not self._panels or before == wanted:
+            return
+        for name, panel in self._panels.items():
+            if wanted[name] and name not in self.canvases:
+                panel.setWidget(self._make(name))
+            panel.setVisible(wanted[name])
+            if wanted[name] and not before[name]:
+                panel.raise_()
         for crosshair in self._crosshairs.values():
-            crosshair.show(wanted)
+            crosshair.show(has_sides)
+        adapter.share_room(controller.viewer, self._panels)
 
-    def _show_solid(self) -> None:
-        solid = self._controller.solid
-        wanted = solid.is_on and self._controller.result is not None
-        if wanted and "3D" not in self.canvases:
-            self.canvases["3D"] = adapter.canvas_of(solid.model)
-            self._add("3D", self.canvases["3D"], area="bottom")
-        if "3D" in self._docks:
-            self._docks["3D"].setVisible(wanted)
-
-    def _add(self, name: str, widget: Any, *, area: str) -> None:
-        self._docks[name] = adapter.add_panel(self._controller.viewer, widget, name, area=area)
+    def _make(self, name: str) -> Any:
+        controller = self._controller
+        if name == "suggested plane":
+            self._plane = PlanePanel(controller)
+            self.canvases[name] = self._plane.canvas
+            return self._plane
+        model = controller.solid.model if name == "3D" else controller.sides.models[name]
+        self.canvases[name] = adapter.canvas_of(model)
+        if name in ORDERS:
+            self._crosshairs[name] = adapter.Crosshair(self.canvases[name].canvas)
+            if _MAIN not in self._crosshairs:
+                self._crosshairs[_MAIN] = adapter.Crosshair(adapter.main_canvas(controller.viewer))
+        return self.canvases[name]
 
     def _move_crosshairs(self) -> None:
         dims = self._controller.viewer.dims

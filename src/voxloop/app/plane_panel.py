@@ -25,6 +25,7 @@ class PlanePanel(QWidget):
         self.sides = [QComboBox(), QComboBox()]
         for side in self.sides:
             side.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            side.setMinimumWidth(60)
             side.setToolTip("the classes that the line lies between")
             side.activated.connect(lambda _index: self._choose())
         layout = QVBoxLayout(self)
@@ -37,14 +38,14 @@ class PlanePanel(QWidget):
                 self.line,
                 *self.sides,
                 button("Swap (X)", plane.swap, tip="change the sides over"),
-                button("All one class (A)", plane.answer_all, tip="all of it is the class that the brush paints"),
             )
         )
         layout.addLayout(
             _row(
+                button("All one class (A)", plane.answer_all, tip="all of it is the class that the brush paints"),
                 button("◀", lambda: plane.step(-1), tip="a voxel back along the normal; the mouse wheel does it too"),
                 button("▶", lambda: plane.step(1), tip="a voxel on along the normal; the mouse wheel does it too"),
-                button("Next plane (P)", plane.suggest),
+                button("Next (P)", plane.suggest),
                 button("Back", plane.back, tip="Shift+P"),
                 button("Close", plane.close_patch, tip="P shows it again"),
             )

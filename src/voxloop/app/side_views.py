@@ -12,8 +12,7 @@ from voxloop.app.layers import ProjectLayers
 if TYPE_CHECKING:
     from voxloop.app.controller import Controller
 
-# The axis looked along, then those down and to the right: to the right of an xy view y goes down, below it x goes
-# right.
+# The axis looked along, then those down and to the right: beside an xy view y goes down, below it x goes right.
 ORDERS = {"yz": (2, 1, 0), "xz": (1, 0, 2)}
 
 

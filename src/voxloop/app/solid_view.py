@@ -74,7 +74,8 @@ class SolidView:
             self.model.reset_view()
             adapter.look_from_above(self.model)
         self._solid.data = controller.layers.prediction.data.table[self._ids]
-        shares = np.bincount(controller.result.prediction.segmentation, minlength=2)
+        sizes = controller.tables[controller.image].supervoxels.sizes
+        shares = np.bincount(controller.result.prediction.segmentation, weights=sizes)
         classes = controller.need_project().annotations.classes
         self._solid.colormap = adapter.class_colormap(
             {c.class_id: c.color for c in classes if c.class_id != int(shares.argmax())}
