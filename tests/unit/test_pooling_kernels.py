@@ -5,40 +5,63 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voxloop.kernels.pooling import add_moments, number_locally
+from voxloop.kernels.pooling import add_moments, find_runs, number_runs
+
+LABELS = np.array([[[0, 7, 7], [3, 0, 7]], [[7, 3, 3], [9, 9, 9]]], np.uint32)
 
 
-@pytest.mark.parametrize("kernel", [number_locally, number_locally.py_func], ids=["compiled", "source"])
+@pytest.mark.parametrize("kernel", [find_runs, find_runs.py_func], ids=["compiled", "source"])
+def test_runs_end_with_their_rows(kernel) -> None:
+    starts, planes = kernel(LABELS)
+    assert starts.tolist() == [0, 1, 3, 4, 5, 6, 7, 9, 12]
+    assert planes.tolist() == [0, 5, 8]
+
+
+@pytest.mark.parametrize("kernel", [number_runs, number_runs.py_func], ids=["compiled", "source"])
 def test_numbers_follow_the_first_voxels(kernel) -> None:
-    labels = np.array([0, 7, 7, 3, 0, 7, 9, 3, 3], np.uint32)
-    local = np.empty(labels.size, np.int32)
-    ids, counts = kernel(labels, np.zeros(10, np.int32), local)
+    numbers, ids, counts = kernel(LABELS.reshape(-1), find_runs(LABELS)[0], np.zeros(10, np.int32))
+    assert numbers.tolist() == [0, 1, 2, 0, 1, 1, 2, 3]
     assert ids.tolist() == [7, 3, 9]
-    assert counts.tolist() == [3, 3, 1]
-    assert local.tolist() == [0, 1, 1, 2, 0, 1, 3, 2, 2]
+    assert counts.tolist() == [4, 3, 3]
 
 
 def test_more_supervoxels_than_the_first_guess() -> None:
-    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(3000, dtype=np.uint32), 3))
-    local = np.empty(labels.size, np.int32)
-    ids, counts = number_locally(labels, np.zeros(3000, np.int32), local)
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(3000, dtype=np.uint32), 3)).reshape(3, 300, 10)
+    starts, _ = find_runs(labels)
+    numbers, ids, counts = number_runs(labels.reshape(-1), starts, np.zeros(3000, np.int32))
     assert sorted(ids.tolist()) == list(range(1, 3000))
     assert (counts == 3).all()
+    local = np.repeat(numbers, np.diff(starts)).reshape(labels.shape)
     inside = labels > 0
     np.testing.assert_array_equal(ids[local[inside] - 1], labels[inside])
+    assert (local[~inside] == 0).all()
 
 
-@pytest.mark.parametrize("kernel", [add_moments, add_moments.py_func], ids=["compiled", "source"])
-@pytest.mark.parametrize("n_responses", [1, 5, 8, 10])
-def test_moments_agree_with_bincount(kernel, n_responses: int) -> None:
+@pytest.mark.parametrize("n_responses", [1, 2, 3, 5, 8, 10, 15])
+@pytest.mark.parametrize("longest", [1, 4, 40])
+def test_moments_agree_with_bincount(n_responses: int, longest: int) -> None:
     rng = np.random.default_rng(n_responses)
-    local = np.sort(rng.integers(0, 5, (3, 11)).astype(np.int32), axis=1)
-    local[1] = 0
-    responses = rng.normal(1e4, 1, (n_responses, 3, 11)).astype(np.float32)
-    sums, squares = np.zeros((4, n_responses)), np.zeros((4, n_responses))
-    kernel(responses, local, sums, squares)
+    labels = np.repeat(rng.integers(0, 5, 200), rng.integers(1, longest + 1, 200))[: 3 * (200 // 3)]
+    labels = labels.reshape(3, 1, -1).astype(np.uint32)
+    starts, planes = find_runs(labels)
+    numbers, ids, _ = number_runs(labels.reshape(-1), starts, np.zeros(5, np.int32))
+    responses = rng.normal(1e4, 1, (n_responses, 3, labels.shape[2])).astype(np.float32)
+    sums, squares = np.zeros((len(ids), n_responses)), np.zeros((len(ids), n_responses))
+    for part in (slice(0, 2), slice(2, 3)):  # slab by slab, the second of one plane
+        a, b = planes[part.start], planes[part.stop]
+        add_moments(responses[:, part].reshape(n_responses, -1).copy(), starts[a : b + 1], numbers[a:b], sums, squares)
     for k in range(n_responses):
         values = responses[k].astype(np.float64).ravel()
-        expected = np.bincount(local.ravel(), values, minlength=5)[1:]
-        np.testing.assert_allclose(sums[:, k], expected, rtol=1e-14)
-        np.testing.assert_allclose(squares[:, k], np.bincount(local.ravel(), values**2, minlength=5)[1:], rtol=1e-14)
+        for totals, terms in ((sums, values), (squares, values**2)):
+            expected = np.bincount(labels.ravel(), terms, minlength=5)[ids]
+            np.testing.assert_allclose(totals[:, k], expected, rtol=1e-14)
+
+
+def test_the_compiled_moments_are_those_of_the_source() -> None:
+    rng = np.random.default_rng(1)
+    starts, numbers = np.array([5, 6, 14, 17, 20], np.int32), np.array([1, 2, 0, 1], np.int32)
+    responses = rng.normal(size=(11, 15)).astype(np.float32)
+    tables = [(np.zeros((2, 11)), np.zeros((2, 11))) for _ in range(2)]
+    add_moments(responses, starts, numbers, *tables[0])
+    add_moments.py_func(responses, starts, numbers, *tables[1])
+    np.testing.assert_allclose(tables[0], tables[1], rtol=1e-14)

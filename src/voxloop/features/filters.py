@@ -7,7 +7,7 @@ structure tensor are mirrored as scalar images are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from voxloop.blocks import Block, Box, Shape3
 from voxloop.errors import InputError
 from voxloop.features.scales import Scale, Taps, scale_of
-from voxloop.kernels import convolve
+from voxloop.kernels import convolve, derivatives
 from voxloop.specs import FAMILIES, FeatureFamily, FeatureSpec
 from voxloop.volume import Volume
 
@@ -24,6 +24,8 @@ Field = NDArray[np.float32]
 Table = NDArray[np.int64]
 
 SLAB_VOXELS = 2**20  # of a block are float32 at a time: large halos are read in the image's own, smaller type
+# Responses of this many voxels are made and used at a time: enough to forget the calls, and still in the cache.
+RESPONSE_VOXELS = 2**15
 
 
 def scale_channels(spec: FeatureSpec, sigma: float, *, planar: bool | None = None) -> tuple[str, ...]:
@@ -102,7 +104,10 @@ def filter_block(
     if planar is None:
         planar = sigma in spec.sigmas_2d or shape[0] == 1
     scale = scale_of(spec, sigma, relative_spacing=relative_spacing, planar=planar)
-    return respond(voxels, scale, block, shape).on(block.inner)
+    out = np.empty((len(scale_channels(spec, sigma, planar=planar)), *block.inner.shape), np.float32)
+    for slab, responses in respond(voxels, scale, block, shape):
+        out[(slice(None), *slab.slices_in(block.inner))] = responses
+    return out
 
 
 def preview_feature(
@@ -151,8 +156,44 @@ def preview_feature(
     )
 
 
+def respond(
+    voxels: NDArray[np.generic], scale: Scale, block: Block, shape: Sequence[int]
+) -> Iterator[tuple[Box, Field]]:
+    """Yield slabs of the block's inner box along z and the chosen responses on them; `filter_block` without checks.
+
+    The responses (k, z, y, x) of a slab may be overwritten by those of the next one.
+    """
+    lattice, inner = scale.lattice(block.inner), block.inner
+    if scale.steps == (1, 1, 1):
+        thickness = _thickness(lattice)
+        for slab, responses in zip(
+            _slabs(inner, thickness),
+            _respond_on_lattice(voxels, scale, lattice, block.outer, shape, thickness),
+            strict=True,
+        ):
+            yield slab, responses
+        return
+    (on_lattice,) = _respond_on_lattice(voxels, scale, lattice, block.outer, shape, lattice.shape[0])
+    coarse = _LatticeResponses(on_lattice, lattice, scale.steps)
+    for slab in _slabs(inner, _thickness(inner)):
+        yield slab, coarse.on(slab)
+
+
+def _thickness(box: Box) -> int:
+    """Return how many planes of a box make a slab."""
+    return max(1, RESPONSE_VOXELS // (box.shape[1] * box.shape[2]))
+
+
+def _slabs(box: Box, thickness: int) -> list[Box]:
+    """Cut a box along z."""
+    return [
+        Box((z, *box.start[1:]), (min(z + thickness, box.stop[0]), *box.stop[1:]))
+        for z in range(box.start[0], box.stop[0], thickness)
+    ]
+
+
 @dataclass(frozen=True)
-class LatticeResponses:
+class _LatticeResponses:
     """Responses `values` (k, z, y, x) on the points of the box `lattice`, `steps` voxels apart."""
 
     values: Field
@@ -160,9 +201,7 @@ class LatticeResponses:
     steps: Shape3
 
     def on(self, box: Box) -> Field:
-        """Return the responses on a box of voxels, interpolated linearly if the lattice is coarser than the voxels."""
-        if self.steps == (1, 1, 1):
-            return np.ascontiguousarray(self.values[(slice(None), *box.slices_in(self.lattice))])
+        """Return the responses on a box of voxels, interpolated linearly."""
         low_z, high_z, share_z = self._neighbours(0, box)
         low_y, high_y, share_y = self._neighbours(1, box)
         low_x, high_x, share_x = self._neighbours(2, box)
@@ -179,20 +218,32 @@ class LatticeResponses:
         return before, after, ((position % step) / step).astype(np.float32)
 
 
-def respond(voxels: NDArray[np.generic], scale: Scale, block: Block, shape: Sequence[int]) -> LatticeResponses:
-    """Return the chosen responses around the inner box of a block; `filter_block` without the checks."""
-    lattice = scale.lattice(block.inner)
+def _respond_on_lattice(
+    voxels: NDArray[np.generic], scale: Scale, lattice: Box, outer: Box, shape: Sequence[int], thickness: int
+) -> Iterator[Field]:
+    """Yield the chosen responses (k, z, y, x) on `thickness` planes of lattice points after the other."""
     order = 2 if scale.planar else 3
+    n_z, n_y, n_x = lattice.shape
+    presmoothed = _presmooth(voxels, scale, lattice, outer, shape)
+    narrow = _narrow(voxels, scale, lattice, outer, shape)
+    tensor = _StructureTensor.of(presmoothed, scale, lattice, shape)
     # All rows are there for the kernels to write to; those of families not chosen stay empty and are left out.
-    responses = np.empty((4 + 2 * order, *lattice.shape), np.float32)
-    presmoothed = _presmooth(voxels, scale, lattice, block.outer, shape)
-    _fill_scalars_and_hessian(presmoothed, scale, responses)
-    if "difference_of_gaussians" in scale.families:
-        narrow = _narrow(voxels, presmoothed, scale, lattice, block.outer, shape)
-        np.subtract(responses[0], narrow, out=responses[3])
-    if "structure_tensor" in scale.families:
-        _fill_structure_tensor(presmoothed, scale, lattice, shape, responses[4 : 4 + order])
-    return LatticeResponses(_choose(responses, scale), lattice, scale.steps)
+    buffer = np.empty((4 + 2 * order, min(thickness, n_z), n_y, n_x), np.float32)
+    for start in range(0, n_z, thickness):
+        stop = min(start + thickness, n_z)
+        responses = (
+            buffer if stop - start == buffer.shape[1] else np.empty((len(buffer), stop - start, n_y, n_x), np.float32)
+        )
+        _fill_scalars_and_hessian(presmoothed, scale, start, responses)
+        if "difference_of_gaussians" in scale.families:
+            kernels = [axis.narrow for axis in scale.axes]
+            part = (
+                _smooth_planes(presmoothed, scale, kernels, start, responses) if narrow is None else narrow[start:stop]
+            )
+            np.subtract(responses[0], part, out=responses[3])
+        if "structure_tensor" in scale.families:
+            tensor.fill(start, responses[4 : 4 + order])
+        yield _choose(responses, scale)
 
 
 def _choose(responses: Field, scale: Scale) -> Field:
@@ -209,14 +260,11 @@ def _presmooth(voxels: NDArray[np.generic], scale: Scale, lattice: Box, outer: B
     return _smooth_voxels(voxels, taps, scale, extended, outer, shape)
 
 
-def _narrow(
-    voxels: NDArray[np.generic], presmoothed: Field, scale: Scale, lattice: Box, outer: Box, shape: Sequence[int]
-) -> Field:
-    """Return the narrow Gaussian of DoG on the lattice."""
-    taps = [axis.narrow for axis in scale.axes]
-    if scale.narrow_follows:
-        return _smooth_field(presmoothed, taps, lattice.shape)
-    return _smooth_voxels(voxels, taps, scale, lattice, outer, shape)
+def _narrow(voxels: NDArray[np.generic], scale: Scale, lattice: Box, outer: Box, shape: Sequence[int]) -> Field | None:
+    """Return the narrow Gaussian of DoG on the lattice if it is wanted and applied to the voxels."""
+    if scale.narrow_follows or "difference_of_gaussians" not in scale.families:
+        return None
+    return _smooth_voxels(voxels, [axis.narrow for axis in scale.axes], scale, lattice, outer, shape)
 
 
 def _smooth_voxels(
@@ -242,43 +290,70 @@ def _smooth_voxels(
     return out
 
 
-def _smooth_field(field: Field, taps: Sequence[Taps], shape: Shape3) -> Field:
-    """Smooth a field on the lattice without border: its margins are equal on both sides and become those of `shape`."""
+def _smooth_planes(field: Field, scale: Scale, taps: Sequence[Taps], start: int, responses: Field) -> Field:
+    """Smooth the planes of a field on the lattice that `responses` (k, z, y, x) from plane `start` on are made of.
+
+    The field has the scale's margin on all sides.
+    """
+    shape = responses.shape[1:]
+    planes = field[start : start + shape[0] + 2 * scale.margin[0]]
     padded = [_pad(t) for t in taps]
-    tables = [convolve.valid_table(n, m, t.size) for n, m, t in zip(field.shape, shape, padded, strict=True)]
+    tables = [convolve.valid_table(n, m, t.size) for n, m, t in zip(planes.shape, shape, padded, strict=True)]
     along_z = np.empty((shape[0], *field.shape[1:]), np.float32)
-    convolve.smooth_z(field, padded[0], tables[0], 1, along_z)
+    convolve.smooth_z(planes, padded[0], tables[0], 1, along_z)
     out = np.empty(shape, np.float32)
     convolve.smooth_yx(along_z, padded[1], tables[1], 1, padded[2], tables[2], 1, out)
     return out
 
 
-def _fill_scalars_and_hessian(presmoothed: Field, scale: Scale, responses: Field) -> None:
+def _fill_scalars_and_hessian(presmoothed: Field, scale: Scale, start: int, responses: Field) -> None:
     """Fill Gaussian, Laplacian, gradient magnitude and Hessian; the Gaussian only if that is all there is to do."""
     z, y, x = scale.axes
+    centre = start + scale.margin[0]
     if not {"laplacian", "gradient_magnitude", "hessian"} & set(scale.families):
-        responses[0] = _smooth_field(presmoothed, [axis.derive[0] for axis in scale.axes], responses.shape[1:])
+        kernels = [axis.derive[0] for axis in scale.axes]
+        responses[0] = _smooth_planes(presmoothed, scale, kernels, start, responses)
     elif scale.planar:
-        convolve.second_order_2d(presmoothed, y.derive, x.derive, responses[:3], responses[-2:])
+        derivatives.second_order_2d(presmoothed, centre, y.derive, x.derive, responses[:3], responses[-2:])
     else:
-        convolve.second_order_3d(presmoothed, z.derive, y.derive, x.derive, responses[:3], responses[-3:])
+        derivatives.second_order_3d(presmoothed, centre, z.derive, y.derive, x.derive, responses[:3], responses[-3:])
 
 
-def _fill_structure_tensor(
-    presmoothed: Field, scale: Scale, lattice: Box, shape: Sequence[int], eigenvalues: Field
-) -> None:
-    extended = _extend(lattice, scale.outer_margin)
-    signs_z, signs_y, signs_x = (
-        _mirror_signs(np.arange(extended.start[a], extended.stop[a]) * scale.steps[a], shape[a]) for a in range(3)
-    )
-    taps_z, taps_y, taps_x = (axis.tensor for axis in scale.axes)
-    outer_z, outer_y, outer_x = (_pad(axis.outer) for axis in scale.axes)
-    if scale.planar:
-        convolve.structure_tensor_2d(presmoothed, taps_y, taps_x, signs_y, signs_x, outer_y, outer_x, eigenvalues)
-    else:
-        convolve.structure_tensor_3d(
-            presmoothed, taps_z, taps_y, taps_x, signs_z, signs_y, signs_x, outer_z, outer_y, outer_x, eigenvalues
+@dataclass(frozen=True)
+class _StructureTensor:
+    """The structure tensor of a presmoothed field, slab after slab; `ring` keeps what the next slab needs."""
+
+    presmoothed: Field
+    scale: Scale
+    signs: tuple[Field, Field, Field]
+    ring: Field
+
+    @classmethod
+    def of(cls, presmoothed: Field, scale: Scale, lattice: Box, shape: Sequence[int]) -> _StructureTensor:
+        extended = _extend(lattice, scale.outer_margin)
+        z, y, x = (
+            _mirror_signs(np.arange(extended.start[a], extended.stop[a]) * scale.steps[a], shape[a]) for a in range(3)
         )
+        planes = 0 if scale.planar else 2 * _pad(scale.axes[0].outer).size - 1
+        return cls(
+            presmoothed, scale, (z, y, x), np.zeros((6, planes, lattice.shape[1] * presmoothed.shape[2]), np.float32)
+        )
+
+    def fill(self, start: int, eigenvalues: Field) -> None:
+        """Write the eigenvalues of the planes from `start` on, where the last call has ended."""
+        z, y, x = self.scale.axes
+        signs_z, signs_y, signs_x = self.signs
+        outer_z, outer_y, outer_x = (_pad(axis.outer) for axis in self.scale.axes)
+        if self.scale.planar:
+            derivatives.structure_tensor_2d(
+                self.presmoothed, start, y.tensor, x.tensor, signs_y, signs_x, outer_y, outer_x, eigenvalues
+            )
+        else:
+            reach = self.scale.outer_margin[0]
+            derivatives.structure_tensor_3d(
+                self.presmoothed, start, z.tensor, y.tensor, x.tensor, signs_z, signs_y, signs_x,
+                outer_z, outer_y, outer_x, reach, self.ring, eigenvalues,
+            )  # fmt: skip
 
 
 def _as_float32(voxels: NDArray[np.generic]) -> Field:

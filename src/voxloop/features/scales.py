@@ -164,6 +164,13 @@ def _voxloop_axis(sigma: float, spacing: float, coarse: bool) -> AxisScale:
 
 
 def _ilastik_axis(sigma: float, spacing: float, coarse: bool) -> AxisScale:
+    """Return ilastik's kernels along one axis.
+
+    The structure tensor takes gradients at m / 2 and integrates over m, though ilastik asks for the reverse (its
+    feature operators call ``structureTensorEigenvalues(image, innerScale=m, outerScale=m / 2)``): the binding of
+    fastfilters 0.3 (``src/python/core.cxx``, ``ConvolveST``) hands the two, in this order, to C functions declared as
+    ``(sigma_outer, sigma_inner)``. With vigra in the place of fastfilters, ilastik would do what it asks for.
+    """
     del coarse  # the definition fixes every kernel
     own = sigma / spacing
     inner = min(own, 1.0)

@@ -12,16 +12,20 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Box, Executor, Progress, Shape3, map_blocks, memory_budget, partition, within_memory
+from voxloop.blocks import Block, Executor, Progress, Shape3, map_blocks, memory_budget, partition, within_memory
 from voxloop.errors import InputError
-from voxloop.features.filters import respond, scale_channels
+from voxloop.features.filters import RESPONSE_VOXELS, respond, scale_channels
 from voxloop.features.scales import Scale, scale_of
 from voxloop.kernels import pooling
 from voxloop.specs import FeatureSpec
 from voxloop.volume import ArrayLike, Volume
 
-BLOCK_BYTES = 256_000_000  # working memory of one block, and so of one thread
-SLAB_PLANES = 8  # interpolated and pooled at a time
+BLOCK_BYTES = 256_000_000  # working memory of one block, and so of one thread, at most
+# Where halos allow it, blocks are smaller than that, for the cache, and 8 at least if the volume is a second's work.
+GOOD_BLOCK_BYTES = 64_000_000
+SMALL_VOLUME, MIN_BLOCKS = 2_000_000, 8
+MAX_READ_SHARE = 5.0  # halos cost more than threads and caches can win
+SHORTEST_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def compute_scale(
     spec
         Families, definition, resolution, statistics.
     block_shape
-        Inner shape (z, y, x) of a block; by default from the halo and `BLOCK_BYTES`. Any shape gives the same
+        Inner shape (z, y, x) of a block; by default from the volume and the halo. Any shape gives the same
         features within rounding, and the same shape the same bits on every executor.
     executor, progress
         Who runs the blocks, and who is told.
@@ -153,15 +157,41 @@ def compute_scale(
 
 
 def choose_block_shape(shape: Shape3, scale: Scale, itemsize: int) -> Shape3:
-    """Return the largest blocks, near cubes that cut the volume evenly, that are computed within `BLOCK_BYTES`.
+    """Return near cubes that cut the volume evenly: small enough for `BLOCK_BYTES`, and enough of them for threads.
 
     They depend on the volume and the scale only, not on the machine, so that results have the same bits everywhere.
     """
-    candidates: list[Shape3] = []
-    for side in (512, 384, 256, 192, 128, 96, 64, 48, 32):
-        z, y, x = (-(-length // -(-length // side)) for length in shape)
-        candidates.append((z, y, x))
-    return next((c for c in candidates if _block_bytes(c, shape, scale, itemsize) <= BLOCK_BYTES), candidates[-1])
+    blocks, finer = shape, _halve(shape, shape)
+    while finer != blocks:
+        n_bytes = _block_bytes(blocks, shape, scale, itemsize)
+        enough = prod(shape) < SMALL_VOLUME or _number(blocks, shape) >= MIN_BLOCKS
+        costly = _read_share(finer, shape, scale) > MAX_READ_SHARE
+        if (n_bytes <= GOOD_BLOCK_BYTES and enough) or (n_bytes <= BLOCK_BYTES and costly):
+            break
+        blocks, finer = finer, _halve(finer, shape)
+    return blocks
+
+
+def _halve(blocks: Shape3, shape: Shape3) -> Shape3:
+    """Return blocks cut in two along their longest axis, unless that is short already."""
+    axis = blocks.index(max(blocks))
+    if blocks[axis] < 2 * SHORTEST_SIDE:
+        return blocks
+    pieces = 2 * -(-shape[axis] // blocks[axis])
+    z, y, x = (-(-shape[a] // pieces) if a == axis else blocks[a] for a in range(3))
+    return z, y, x
+
+
+def _number(blocks: Shape3, shape: Shape3) -> int:
+    return prod(-(-n // b) for n, b in zip(shape, blocks, strict=True))
+
+
+def _read_share(blocks: Shape3, shape: Shape3, scale: Scale) -> float:
+    """Return how many voxels all blocks read, halos included, for each voxel of the volume."""
+    return prod(
+        sum(min(start + b + h, n) - max(start - h, 0) for start in range(0, n, b)) / n
+        for n, b, h in zip(shape, blocks, scale.halo, strict=True)
+    )
 
 
 def _block_bytes(inner: Shape3, shape: Shape3, scale: Scale, itemsize: int) -> int:
@@ -172,8 +202,9 @@ def _block_bytes(inner: Shape3, shape: Shape3, scale: Scale, itemsize: int) -> i
     points = [-(-inner[a] // steps[a]) + 1 for a in axes]
     extended = prod(points[a] + 2 * margin[a] for a in axes)
     ring = 0 if planar else 6 * (2 * scale.outer_margin[0] + 1) * points[1] * points[2]
-    slab = SLAB_PLANES * inner[1] * inner[2] if max(steps) > 1 else 0
-    fields = outer / steps[0] + extended + ring + 11 * prod(points) + 10 * slab
+    slab = max(RESPONSE_VOXELS, inner[1] * inner[2])
+    coarse = 11 * prod(points) if max(steps) > 1 else prod(points)
+    fields = outer / steps[0] + extended + ring + coarse + 10 * slab
     return int(outer * itemsize + 4 * fields + 8 * prod(inner))
 
 
@@ -227,30 +258,22 @@ def _pool_block(
     inner = np.ascontiguousarray(labels[block.inner.slices])
     if inner.min() < 0 or inner.max() > n:
         raise InputError(f"labels must lie in 0..{n}, but range from {inner.min()} to {inner.max()}")
-    local = np.empty(inner.shape, np.int32)
-    flat = inner.astype(np.uint32, copy=False).reshape(-1)
-    ids, counts = pooling.number_locally(flat, np.zeros(n + 1, np.int32), local.reshape(-1))
+    labels32 = inner.astype(np.uint32, copy=False)
+    starts, planes = pooling.find_runs(labels32)
+    numbers, ids, counts = pooling.number_runs(labels32.reshape(-1), starts, np.zeros(n + 1, np.int32))
     sums = np.zeros((volume.n_channels, len(ids), n_responses))
     squares = np.zeros_like(sums)
     if len(ids):
         voxels = volume.read(block.outer)
         for channel in range(volume.n_channels):
-            responses = respond(voxels[channel], scale, block, volume.shape)
-            for slab in _slabs(block.inner, responses.steps):
-                planes = slice(slab.start[0] - block.inner.start[0], slab.stop[0] - block.inner.start[0])
-                rows = responses.on(slab).reshape(n_responses, -1, slab.shape[2])
-                pooling.add_moments(rows, local[planes].reshape(rows.shape[1:]), sums[channel], squares[channel])
+            for slab, responses in respond(voxels[channel], scale, block, volume.shape):
+                in_z = slab.slices_in(block.inner)[0]
+                first, last = planes[in_z.start], planes[in_z.stop]
+                rows = responses.reshape(n_responses, -1)
+                pooling.add_moments(
+                    rows, starts[first : last + 1], numbers[first:last], sums[channel], squares[channel]
+                )
     return _BlockMoments(ids, counts, sums, squares)
-
-
-def _slabs(box: Box, steps: Shape3) -> list[Box]:
-    """Cut a box along z where responses are interpolated, so that they are not held in full."""
-    if max(steps) == 1:
-        return [box]
-    return [
-        Box((z, *box.start[1:]), (min(z + SLAB_PLANES, box.stop[0]), *box.stop[1:]))
-        for z in range(box.start[0], box.stop[0], SLAB_PLANES)
-    ]
 
 
 def _channel_prefixes(volume: Volume) -> list[str]:

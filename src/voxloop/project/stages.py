@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 # Raised when a stage gives other bits for the same specs, so that what an older version computed counts as stale.
 SUPERVOXELS_VERSION = 2
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 
 
 class Kept:
