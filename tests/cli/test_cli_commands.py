@@ -260,3 +260,10 @@ def test_export_options(voxloop, cells: Path) -> None:
     assert open_volume(cells / "u.tif").read().max() == 65535
     assert "--rescale takes two numbers" in voxloop("export cells.voxloop uncertainty v.tif --rescale all of it").err
     assert voxloop("export cells.voxloop features f.tif --features hessian:1.6").code == 0
+
+
+def test_tables(voxloop, cells: Path) -> None:
+    assert voxloop("table cells.voxloop objects {nickname}-objects.csv").out == "cells-objects.csv: written\n"
+    assert voxloop("table cells.voxloop classes c.csv --json").json == {"table": "classes", "path": "c.csv"}
+    assert (cells / "c.csv").read_text().splitlines()[1].startswith("1,background,#")
+    assert voxloop("table cells.voxloop classes c.csv").code == 2

@@ -27,6 +27,7 @@ COMMANDS = (
     "predict",
     "suggest",
     "export",
+    "table",
     "batch",
     "export-model",
     "run",

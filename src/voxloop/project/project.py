@@ -37,6 +37,7 @@ from voxloop.project.stages import (
     supervoxels_digest,
 )
 from voxloop.project.suggestions import Suggester
+from voxloop.project.tables import TableKind, make_table, write_table
 from voxloop.project.training import check_labels, fit_labels
 from voxloop.specs import SlicSpec, digest_of
 from voxloop.supervoxels import Supervoxels
@@ -299,6 +300,37 @@ class Project(ProjectFolder):
             If an argument cannot be used, or a file exists.
         """
         return export(self.results(image), source, path, export_options(options), overwrite=overwrite)
+
+    def table(self, kind: TableKind, image: int = 0) -> dict[str, NDArray[Any]]:
+        """Return a table of an image as columns by name.
+
+        Parameters
+        ----------
+        kind
+            ``supervoxels``: class, probability of each class, uncertainty, size, centre and label of each.
+            ``objects``: class, size, centre and bounding box (both ends in it) of each connected piece of a class, and
+            whether it touches the border; connected through faces, numbered as in the source ``objects`` of `export`.
+            ``classes``: volume, share of all voxels inside the mask, number of objects and of supervoxels of each.
+        image
+            Which image.
+
+        Returns
+        -------
+        dict
+            Arrays of one length. Sizes are in voxels and in the unit of the spacing, which is in the column's name:
+            ``volume_micrometer3`` (``area_micrometer2`` of a 2D image), ``center_z_micrometer``. The centre of the
+            first voxel of the image is at 0.
+        """
+        return make_table(kind, self.results(image))
+
+    def export_table(
+        self, kind: TableKind, path: str | os.PathLike[str], *, image: int = 0, overwrite: bool = False
+    ) -> Path:
+        """Write a table of an image, see `table`, to ``.csv`` or ``.parquet`` (``voxloop[tables]``); return the path.
+
+        The path may hold ``{dataset_dir}``, ``{nickname}`` and ``{result_type}``, as that of `export`.
+        """
+        return write_table(kind, self.results(image), path, overwrite=overwrite)
 
     def state_of(self, stage: Stage, image: int = 0) -> State:
         """Return whether a stage's result is on the disk, was made from something that has changed, or is missing."""

@@ -1,0 +1,159 @@
+"""Tables of an image: its supervoxels, the connected objects of each class, the classes; as CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxloop.errors import FormatError, InputError
+from voxloop.io.atomic import replacing, storing
+from voxloop.project.objects import find_objects
+from voxloop.project.paths import expand, has_field
+from voxloop.project.results import ImageResults
+from voxloop.volume import Volume
+
+TableKind = Literal["supervoxels", "objects", "classes"]
+TABLES: tuple[TableKind, ...] = get_args(TableKind)
+Columns = dict[str, NDArray[Any]]
+
+_ROWS = 50_000  # of a CSV that are text at a time
+
+
+def make_table(kind: TableKind, results: ImageResults) -> Columns:
+    """Return a table of an image as columns of one length, by name; see `Project.table`."""
+    if kind not in _MAKERS:
+        raise InputError(f"table is {kind!r}; expected one of {', '.join(TABLES)}")
+    return _MAKERS[kind](results)
+
+
+def write_table(
+    kind: TableKind, results: ImageResults, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> Path:
+    """Write a table of an image to a file and return where it is; see `Project.export_table`."""
+    folder = results.dataset_dir if has_field(path, "dataset_dir") else Path()
+    target = expand(path, dataset_dir=folder, nickname=results.name, result_type=kind)
+    writers = {".csv": _write_csv, ".parquet": _write_parquet}
+    if target.suffix.lower() not in writers:
+        raise FormatError(f"{target.name} names no format of tables; expected {' or '.join(writers)}")
+    write = writers[target.suffix.lower()]
+    with replacing(target, overwrite=overwrite) as temporary:
+        columns = make_table(kind, results)
+        with storing(target):
+            write(temporary, columns)
+    return target
+
+
+def _supervoxels(results: ImageResults) -> Columns:
+    supervoxels, prediction = results.supervoxels(), results.prediction()
+    names, painted = _class_names(results), np.zeros(supervoxels.n, np.int32)
+    labels = results.labels()
+    painted[labels.ids.astype(np.int64) - 1] = labels.classes
+    shares = {f"p_{names[c]}": prediction.probabilities[:, i] for i, c in enumerate(prediction.classes.tolist())}
+    return {
+        "id": np.arange(1, supervoxels.n + 1),
+        **_classes_of(prediction.segmentation, names),
+        **shares,
+        "uncertainty": results.uncertainty(),
+        **_measures(supervoxels.sizes, results.volume),
+        **_places(supervoxels.centers, results.volume),
+        "label": np.array([names.get(int(c), "") for c in painted]),
+    }
+
+
+def _objects(results: ImageResults) -> Columns:
+    objects, shape = find_objects(results), np.array(results.volume.shape)
+    long = shape > 1  # every object of a 2D image touches its faces
+    cut = ((objects.first == 0) | (objects.last == shape - 1))[:, long].any(axis=1)
+    box = {f"{end}_{axis}": getattr(objects, end)[:, i] for end in ("first", "last") for i, axis in enumerate("zyx")}
+    return {
+        "id": np.arange(1, objects.n + 1),
+        **_classes_of(objects.classes, _class_names(results)),
+        **_measures(objects.sizes, results.volume),
+        **_places(objects.centers, results.volume),
+        **box,
+        "touches_border": cut,
+    }
+
+
+def _classes(results: ImageResults) -> Columns:
+    supervoxels, segmentation = results.supervoxels(), results.prediction().segmentation
+    objects, labels = find_objects(results), results.labels()
+    ids = np.array([c.class_id for c in results.classes], np.int32)
+    n = int(ids.max()) + 1
+    sizes = np.bincount(segmentation, weights=supervoxels.sizes, minlength=n).astype(np.int64)[ids]
+    return {
+        **_classes_of(ids, _class_names(results)),
+        "color": np.array([c.color for c in results.classes]),
+        **_measures(sizes, results.volume),
+        "share": sizes / supervoxels.sizes.sum(),
+        "objects": np.bincount(objects.classes, minlength=n)[ids],
+        "supervoxels": np.bincount(segmentation, minlength=n)[ids],
+        "labelled_supervoxels": np.bincount(labels.classes, minlength=n)[ids],
+    }
+
+
+def _class_names(results: ImageResults) -> dict[int, str]:
+    return {c.class_id: c.name for c in results.classes}
+
+
+def _classes_of(classes: NDArray[np.int32], names: Mapping[int, str]) -> Columns:
+    return {"class_id": classes, "class": np.array([names[int(c)] for c in classes], str)}
+
+
+def _measures(sizes: NDArray[np.int64], volume: Volume) -> Columns:
+    """Return the number of voxels, and the volume (of a 2D image the area) with its unit in the name."""
+    if volume.is_2d:
+        return {"voxels": sizes, f"area_{volume.unit}2": sizes * prod(volume.spacing[1:])}
+    return {"voxels": sizes, f"volume_{volume.unit}3": sizes * prod(volume.spacing)}
+
+
+def _places(centers: NDArray[np.float64], volume: Volume) -> Columns:
+    """Return centres of mass in voxels and in the unit; both are 0 at the centre of the first voxel."""
+    places: Columns = {f"center_{axis}": centers[:, i] for i, axis in enumerate("zyx")}
+    if volume.unit != "pixel":
+        scaled = centers * volume.spacing
+        places |= {f"center_{axis}_{volume.unit}": scaled[:, i] for i, axis in enumerate("zyx")}
+    return places
+
+
+_MAKERS: dict[TableKind, Callable[[ImageResults], Columns]] = {
+    "supervoxels": _supervoxels,
+    "objects": _objects,
+    "classes": _classes,
+}
+
+
+def _write_csv(path: Path, columns: Columns) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(columns)
+        n = len(next(iter(columns.values())))
+        for start in range(0, n, _ROWS):
+            rows.writerows(zip(*(_texts(c[start : start + _ROWS]) for c in columns.values()), strict=True))
+
+
+def _texts(values: NDArray[Any]) -> list[Any]:
+    """Return values as a CSV writes them: numbers with the digits that their type has, truth as 0 and 1."""
+    if values.dtype == np.float32:
+        return [str(value) for value in values]
+    as_python: list[Any] = values.astype(np.uint8 if values.dtype.kind == "b" else values.dtype).tolist()
+    return as_python
+
+
+def _write_parquet(path: Path, columns: Columns) -> None:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise InputError(
+            'a Parquet table needs pyarrow, which is not installed: pip install "voxloop[tables]"'
+        ) from None
+    table = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})
+    parquet.write_table(table, path)
