@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from voxloop.active import SliceSuggestion
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.keys import HELP_LINE, KEYS
-from voxloop.app.labelling import Labelling
+from voxloop.app.labelling import Labelling, Tool
 from voxloop.app.layers import LoadedImage
+from voxloop.app.overview import Overview
 from voxloop.app.plane_view import PlaneView
 from voxloop.app.preview import Previews
 from voxloop.app.session import CLOSING_SECONDS, Dispatch, Session
@@ -62,6 +63,7 @@ class Controller(Session):
         self.previews = Previews(self)
         self.plane = PlaneView(self)
         self.sides = SideViews(self)
+        self.overview = Overview(self)
         self.solid = SolidView(self)
         self.keys: dict[str, Callable[[], None]] = {k.key: attrgetter(k.action)(self) for k in KEYS if k.action}
         viewer.layers.events.removed.connect(self._layer_removed)
@@ -100,22 +102,28 @@ class Controller(Session):
         """Add a class and take the brush for it."""
         class_id = self.need_project().annotations.next_class_id
         color = PALETTE[(class_id - 1) % len(PALETTE)]
-        if self._edit(ClassAdded, class_id=class_id, name=name.strip(), color=color):
+        if self.edit(ClassAdded, class_id=class_id, name=name.strip(), color=color):
             self.select(class_id)
 
     def rename_class(self, class_id: int, name: str) -> None:
         """Give a class another name."""
-        self._edit(ClassRenamed, class_id=class_id, name=name.strip())
+        self.edit(ClassRenamed, class_id=class_id, name=name.strip())
 
     def recolor_class(self, class_id: int, color: str) -> None:
         """Give a class another colour, ``#rrggbb``."""
-        self._edit(ClassRecolored, class_id=class_id, color=color.lower())
+        self.edit(ClassRecolored, class_id=class_id, color=color.lower())
 
     def remove_class(self, class_id: int) -> None:
         """Remove a class and its labels; undo brings both back."""
         name = self.need_project().class_names[class_id]
-        if self._edit(ClassRemoved, class_id=class_id):
+        if self.edit(ClassRemoved, class_id=class_id):
             self.notified.emit("info", f"class {name!r} and its labels were removed; Ctrl+Z brings them back")
+
+    def configure(self, **choices: Any) -> None:
+        """Choose specs; what they make stale says so, and is computed when it is asked for."""
+        super().configure(**choices)
+        if "query" in choices:
+            self._request()  # suggestions follow the specs of the last update
 
     def undo(self) -> None:
         """Take the last step back."""
@@ -126,6 +134,21 @@ class Controller(Session):
         """Do the step again that was undone last."""
         if self.labelling is not None:
             self.labelling.redo()
+
+    @property
+    def tool(self) -> Tool:
+        """What the mouse paints."""
+        return self.labelling.tool if self.labelling else "brush"
+
+    @tool.setter
+    def tool(self, tool: Tool) -> None:
+        if self.labelling is None:
+            return
+        if tool == "supervoxels" and not self.tables:
+            self.notified.emit("info", "there are no supervoxels yet: press Update first")
+            return
+        self.labelling.tool = tool
+        self.changed.emit("labels")
 
     @property
     def brush_size(self) -> int:
@@ -268,6 +291,14 @@ class Controller(Session):
         """Show or hide the hatch over the most uncertain supervoxels."""
         self._toggle("top")
 
+    def toggle_whole(self) -> None:
+        """Paint whole supervoxels, or a trail again."""
+        self.tool = "brush" if self.tool == "supervoxels" else "supervoxels"
+
+    def toggle_strokes(self) -> None:
+        """Show or hide the list of strokes."""
+        self.changed.emit("strokes")
+
     def toggle_help(self) -> None:
         """Show or hide the list of keys."""
         self.changed.emit("help")
@@ -306,7 +337,7 @@ class Controller(Session):
     def _forget_views(self) -> None:
         """Take away what is shown beside the slices: another image comes, or none."""
         self.previews.clear()
-        for view in (self.plane, self.sides, self.solid):
+        for view in (self.plane, self.sides, self.solid, self.overview):
             view.forget()
 
     def _show(self, image: LoadedImage) -> None:
@@ -316,7 +347,7 @@ class Controller(Session):
         self.labelling = Labelling(
             self.need_project(),
             self.layers,
-            edited=self._edited,
+            edited=self.labels_changed,
             refused=lambda line: self.notified.emit("warning", line),
         )
         self.layers.labels.brush_size = self._brush_size
@@ -327,6 +358,7 @@ class Controller(Session):
         adapter.show_help(self.viewer, self.layers.labels, HELP_LINE)
         self.sides.rebuild()
         if self.tables:
+            self.labelling.tables = self.tables[self.image]
             self._request()
 
     def _show_supervoxels(self, supervoxels: Supervoxels) -> None:
@@ -335,6 +367,8 @@ class Controller(Session):
         self.solid.forget()
         super()._show_supervoxels(supervoxels)
         self._bind_keys()
+        if self.labelling is not None and self.tables:
+            self.labelling.tables = self.tables[self.image]
         for layer in self.layers.all:
             layer.events.visible.connect(self._layer_toggled)
 
@@ -370,7 +404,7 @@ class Controller(Session):
         self.layers.show_classes(self.need_project().annotations.classes)
         self._request()
 
-    def _edit(self, kind: Any, **fields: Any) -> bool:
+    def edit(self, kind: Any, **fields: Any) -> bool:
         """Append an edit of the classes; return whether that worked."""
         n_before = self.need_project().annotations.n_events
         try:
@@ -379,7 +413,8 @@ class Controller(Session):
             self.notified.emit("warning", str(error))
         return self.need_project().annotations.n_events > n_before
 
-    def _edited(self) -> None:
+    def labels_changed(self) -> None:
+        """Take note that labels have changed: show it, and learn from it if that is wanted."""
         self.saved_at = time.monotonic()
         self.changed.emit("labels")
         if self._live:
@@ -424,6 +459,7 @@ class Controller(Session):
         self.layers.show_result(result)
         self.updated_at = time.monotonic()
         if result.whole:
+            self.overview.note(result, self.result)
             self.result = result
             self._answered = result.request.number
 

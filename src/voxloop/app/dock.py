@@ -27,11 +27,12 @@ from voxloop.app.controller import Controller
 from voxloop.app.label_page import LabelPage
 from voxloop.app.pages import DataPage, ExportPage, FeaturesPage, KeysPage, SupervoxelsPage, choice
 from voxloop.app.panels import Panels
+from voxloop.app.strokes_page import StrokesPage
 from voxloop.project import warm_up
 from voxloop.project.jobs import JobState
 
 STEPS = ("Data", "Supervoxels", "Features", "Label", "Export")
-_DATA, _LABEL, _KEYS = 0, 3, 5
+_DATA, _LABEL, _KEYS, _STROKES = 0, 3, 5, 6
 _MARKS = {"ready": "✓", "stale": "●", "missing": "○"}
 _MARK_TIPS = {"ready": "done", "stale": "something it depends on has changed", "missing": "not computed yet"}
 
@@ -84,7 +85,7 @@ class Dock(QWidget):
         self.controller.brush_size = chosen.brush_size
         self._viewer = viewer
         self._steps = [self._step_button(index, name) for index, name in enumerate(STEPS)]
-        pages = (DataPage, SupervoxelsPage, FeaturesPage, LabelPage, ExportPage, KeysPage)
+        pages = (DataPage, SupervoxelsPage, FeaturesPage, LabelPage, ExportPage, KeysPage, StrokesPage)
         self.pages = [page(self.controller) for page in pages]
         self._stack = QStackedWidget()
         for page in self.pages:
@@ -149,9 +150,10 @@ class Dock(QWidget):
         self.setStyleSheet(_STYLE)
 
     def _on_changed(self, what: str) -> None:
-        if what == "help":
-            showing = self._stack.currentIndex() == _KEYS
-            self.show_step(_LABEL if showing else _KEYS)
+        if what in ("help", "strokes"):
+            page = _KEYS if what == "help" else _STROKES
+            self.show_step(_LABEL if self._stack.currentIndex() == page else page)
+            self.pages[page].refresh(what)
             return
         if what == "project" and self.controller.project is not None:
             self.show_step(_LABEL)

@@ -39,6 +39,8 @@ KEYS = (
     Key("U", "U", "uncertainty", "toggle_uncertainty"),
     Key("O", "O", "outlines of the supervoxels", "toggle_outlines"),
     Key("H", "H", "hatch over the most uncertain", "toggle_hatch"),
+    Key("W", "W", "paint whole supervoxels, or a trail again", "toggle_whole"),
+    Key("T", "T", "list of strokes", "toggle_strokes"),
     Key("F1", "F1", "this list", "toggle_help"),
 )
 

@@ -9,12 +9,15 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QCheckBox,
     QColorDialog,
+    QComboBox,
     QGridLayout,
     QGroupBox,
     QHBoxLayout,
     QLabel,
     QLineEdit,
+    QMenu,
     QSlider,
+    QSpinBox,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -22,10 +25,29 @@ from qtpy.QtWidgets import (
 
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
+from voxloop.app.curve_plot import CurvePlot
+from voxloop.app.labelling import Tool
 from voxloop.app.pages import Page, button, choice, hint
 from voxloop.project.annotations import ERASER, LabelClass
 
 _AXES = "zyx"
+_TOOLS: tuple[tuple[Tool, str, str], ...] = (
+    ("brush", "Brush", "paint a trail"),
+    ("supervoxels", "Supervoxels", "label the whole supervoxels that the trail touches"),
+    ("fill", "Fill", "click to fill a closed outline of one class, or what is unlabelled"),
+    ("polygon", "Polygon", "click corner by corner; a double click closes and fills it, Escape drops it"),
+)
+_STRATEGIES = {
+    "feature": ("what the classifier is unsure of", "entropy of its vote"),
+    "geometric": ("where neighbours disagree", "uncertainty of position alone"),
+    "combined": ("both of these", "vote and neighbourhood together"),
+    "bald": ("where its trees disagree", "rather than where all are undecided"),
+    "power": ("unsure, with some chance", "spreads over the volume"),
+    "clasp": ("unsure, rare classes more", "for small objects in a large background"),
+    "diverse": ("unsure and apart", "no two look-alikes in a row"),
+    "typiclust": ("typical pieces", "needs no classifier: for the first labels"),
+    "random": ("random pieces", "the baseline"),
+}
 
 
 class ClassRow(QWidget):
@@ -50,14 +72,17 @@ class ClassRow(QWidget):
         self.count.setMinimumWidth(36)
         self.count.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.count.setToolTip("labelled supervoxels")
-        remove = QToolButton()
-        remove.setText("✕")
-        remove.setToolTip("remove the class and its labels; undo brings both back")
-        remove.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        remove.clicked.connect(lambda: controller.remove_class(self.class_id))
+        more = QToolButton()
+        more.setText("⋯")
+        more.setToolTip("merge or remove the class; undo brings it back")
+        more.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.menu = QMenu(more)
+        self.menu.aboutToShow.connect(self.fill_menu)
+        more.setMenu(self.menu)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.pick, self.color, self.name, self.count, remove):
+        for widget in (self.pick, self.color, self.name, self.count, more):
             row.addWidget(widget, 1 if widget is self.name else 0)
         self.show_class(label_class)
 
@@ -66,6 +91,20 @@ class ClassRow(QWidget):
         self.color.setStyleSheet(f"background-color: {label_class.color}; border: 1px solid #888;")
         if not self.name.hasFocus():
             self.name.setText(label_class.name)
+
+    def fill_menu(self) -> None:
+        """Offer to merge the class into any other one, or to remove it."""
+        controller = self._controller
+        self.menu.clear()
+        for other, name in controller.need_project().class_names.items():
+            if other != self.class_id:
+                self.menu.addAction(f"Merge into {name}").triggered.connect(
+                    lambda _on, other=other: controller.overview.merge_class(self.class_id, other)
+                )
+        self.menu.addSeparator()
+        self.menu.addAction("Remove with its labels").triggered.connect(
+            lambda _on: controller.remove_class(self.class_id)
+        )
 
     def _rename(self) -> None:
         names = self._controller.need_project().class_names
@@ -90,6 +129,7 @@ class LabelPage(Page):
         self._add_live()
         self._add_shown()
         self._add_guidance()
+        self._add_progress()
         self.box.addStretch()
 
     def refresh(self, what: str) -> None:
@@ -106,6 +146,8 @@ class LabelPage(Page):
             self._show_suggestion()
         if what in ("project", "review"):
             self._show_review()
+        if what in ("project", "stages", "live"):
+            self._show_progress()
         self.tick()
 
     def tick(self) -> None:
@@ -132,7 +174,19 @@ class LabelPage(Page):
         row.addWidget(self.new_class, 1)
         column.addLayout(row)
         row = QHBoxLayout()
-        row.addWidget(QLabel("Brush"))
+        row.setSpacing(2)
+        self.tools: dict[Tool, QToolButton] = {}
+        for tool, text, tip in _TOOLS:
+            self.tools[tool] = choice(text)
+            self.tools[tool].setToolTip(tip)
+            self.tools[tool].clicked.connect(lambda _on, tool=tool: setattr(self.controller, "tool", tool))
+            row.addWidget(self.tools[tool])
+        row.addStretch()
+        row.addWidget(button("Strokes ...", lambda: self.controller.changed.emit("strokes"), name="strokes",
+                             tip="list of strokes; conflicts; import"))  # fmt: skip
+        column.addLayout(row)
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Size"))
         self.brush = QSlider(Qt.Orientation.Horizontal)
         self.brush.setRange(1, 40)
         self.brush.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -145,7 +199,11 @@ class LabelPage(Page):
         row.addWidget(button("Redo", self.controller.redo, tip="Ctrl+Shift+Z"))
         column.addLayout(row)
         self.conflicts = hint()
-        column.addWidget(self.conflicts)
+        self.next_conflict = button("Show next", self.controller.overview.next_conflict)
+        row = QHBoxLayout()
+        row.addWidget(self.conflicts, 1)
+        row.addWidget(self.next_conflict)
+        column.addLayout(row)
         self.box.addWidget(group)
 
     def _add_live(self) -> None:
@@ -205,6 +263,18 @@ class LabelPage(Page):
         group = QGroupBox("Where next")
         column = QVBoxLayout(group)
         row = QHBoxLayout()
+        self.strategy = QComboBox()
+        self.strategy.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        for name, (text, tip) in _STRATEGIES.items():
+            self.strategy.addItem(text, name)
+            self.strategy.setItemData(self.strategy.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+        self.strategy.activated.connect(
+            lambda _index: self.controller.configure(query={"strategy": self.strategy.currentData()})
+        )
+        row.addWidget(QLabel("Look for"))
+        row.addWidget(self.strategy, 1)
+        column.addLayout(row)
+        row = QHBoxLayout()
         row.addWidget(button("Suggest slice (N)", self.controller.suggest, name="suggest",
                              tip="go where labels help most; once more skips it"), 1)  # fmt: skip
         row.addWidget(button("Back", self.controller.suggest_back, tip="Shift+N"))
@@ -229,7 +299,40 @@ class LabelPage(Page):
         column.addWidget(self.answers)
         self.box.addWidget(group)
 
+    def _add_progress(self) -> None:
+        group = QGroupBox("How far")
+        column = QVBoxLayout(group)
+        row = QHBoxLayout()
+        self.spent = hint()
+        self.budget = QSpinBox()
+        self.budget.setRange(1, 1_000_000)
+        self.budget.setKeyboardTracking(False)
+        self.budget.setToolTip("how many supervoxels you mean to label; strategies explore first and calm down with it")
+        self.budget.valueChanged.connect(lambda budget: self.controller.configure(query={"budget": budget}))
+        row.addWidget(self.spent, 1)
+        row.addWidget(QLabel("of"))
+        row.addWidget(self.budget)
+        column.addLayout(row)
+        self.curve = CurvePlot()
+        column.addWidget(self.curve)
+        self.advice = hint()
+        column.addWidget(self.advice)
+        self.box.addWidget(group)
+
     # Showing
+
+    def _show_progress(self) -> None:
+        controller = self.controller
+        n = controller.labels.n_labelled if controller.labels else 0
+        self.spent.setText(f"{n:,} supervoxels labelled")
+        query = controller.project.specs.query
+        self.budget.blockSignals(True)
+        self.budget.setValue(query.budget)
+        self.budget.blockSignals(False)
+        self.strategy.setCurrentIndex(self.strategy.findData(query.strategy))
+        self.curve.show_rounds(controller.overview.rounds)
+        self.advice.setText(controller.overview.advice())
+        self.advice.setVisible(bool(self.advice.text()))
 
     def _show_classes(self) -> None:
         project = self.controller.project
@@ -250,6 +353,9 @@ class LabelPage(Page):
         self.brush_size.setText(str(self.controller.brush_size))
         self.conflicts.setText(_label_remarks(labels))
         self.conflicts.setVisible(bool(self.conflicts.text()))
+        self.next_conflict.setVisible(len(self.controller.overview.conflicts) > 0)
+        for tool, chosen in self.tools.items():
+            chosen.setChecked(tool == self.controller.tool and selected != ERASER)
 
     def _show_layers(self) -> None:
         for name, box in self.shown.items():

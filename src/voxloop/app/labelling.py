@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,10 @@ from voxloop.project import Project
 from voxloop.project.annotations import ERASER, Event, Group, Stroke
 from voxloop.project.guidance import supervoxel_mask
 from voxloop.project.live import LiveImage
-from voxloop.project.runs import runs_from_mask, runs_from_points
+from voxloop.project.runs import Runs, runs_from_mask, runs_from_points
+
+Tool = Literal["brush", "supervoxels", "fill", "polygon"]
+_MODES = {"brush": "paint", "supervoxels": "paint", "fill": "fill", "polygon": "polygon"}
 
 
 class Labelling:
@@ -31,6 +34,11 @@ class Labelling:
         Called after each edit, when it is on the disk.
     refused
         Called with one line when an edit could not be made; nothing has changed then.
+
+    Attributes
+    ----------
+    tables
+        The supervoxels of the image, for the tool that paints whole ones; None while there are none.
     """
 
     def __init__(
@@ -42,6 +50,8 @@ class Labelling:
         self._edited = edited
         self._refused = refused
         self._shown: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._tool: Tool = "brush"
+        self.tables: LiveImage | None = None
         self.listen_to(layers.labels)
         self.show()
         classes = project.annotations.classes
@@ -68,7 +78,18 @@ class Labelling:
             layer.mode = "erase"
         else:
             layer.selected_label = class_id
-            layer.mode = "paint"
+            layer.mode = _MODES[self._tool]
+
+    @property
+    def tool(self) -> Tool:
+        """What the mouse paints: a trail, the whole supervoxels under it, a connected region, or a polygon."""
+        return self._tool
+
+    @tool.setter
+    def tool(self, tool: Tool) -> None:
+        self._tool = tool
+        classes = self._project.class_names
+        self.select(self.selected if self.selected in classes else min(classes, default=ERASER))
 
     def append(self, event: Event) -> None:
         """Write an event to the log and show what follows from it; a refusal changes nothing."""
@@ -111,9 +132,15 @@ class Labelling:
         voxels, values = adapter.changed_voxels(event.value)
         layer = event.source
         adapter.forget_history(layer)
+        is_whole = self._tool == "supervoxels" and self.tables is not None
         try:
             strokes = [
-                Stroke(image=self._image, class_id=int(value), runs=runs_from_points(voxels[values == value]))
+                Stroke(
+                    image=self._image,
+                    class_id=int(value),
+                    runs=self._runs(voxels[values == value], whole=is_whole),
+                    source=self._tool,
+                )
                 for value in np.unique(values)
             ]
             self._project.append(strokes[0] if len(strokes) == 1 else Group(edits=tuple(strokes)))
@@ -122,9 +149,22 @@ class Labelling:
             self.show()
             self._refused(self._reason(error))
             return
-        self._shown = self._project.annotations.labelled_voxels(self._image)[0]
-        self._layers.painted(layer)
+        if is_whole:
+            layer.data[tuple(voxels.T)] = 0
+            self.show()
+        else:
+            self._shown = self._project.annotations.labelled_voxels(self._image)[0]
+            self._layers.painted(layer)
         self._edited()
+
+    def _runs(self, voxels: NDArray[np.int64], *, whole: bool) -> Runs:
+        """Return the runs of voxels, or of the whole supervoxels that they lie in."""
+        touched = np.unique(np.asarray(self.tables.supervoxels.labels)[tuple(voxels.T)]) if whole else np.zeros(0)
+        if not touched.any():
+            return runs_from_points(voxels)
+        pieces = [supervoxel_mask(self.tables, int(i)) for i in touched if i]
+        runs = np.concatenate([runs_from_mask(mask, offset=start) for mask, start in pieces])
+        return runs[np.lexsort((runs[:, 2], runs[:, 1], runs[:, 0]))]
 
     def _reason(self, error: VoxloopError) -> str:
         if isinstance(error, InputError) and not self._project.class_names:

@@ -42,7 +42,8 @@ class Session:
         Runs a call in the thread that owns the viewer; workers report through it.
     """
 
-    # "project", "stages", "labels", "live", "shown", "guide", "plane", "views", "crosshair", "review" or "help"
+    # "project", "stages", "labels", "live", "shown", "guide", "plane", "views", "crosshair", "review";
+    # "strokes" and "help" ask for these pages.
     changed = Signal(str)
     job_changed = Signal(JobState)
     notified = Signal(str, str)  # "info", "warning" or "error", and one line
@@ -80,7 +81,7 @@ class Session:
             self._show(image)
             self.changed.emit("project")
 
-        self._start(f"Opening {project.images[index].name}", lambda: LoadedImage.of(project, index), shown)
+        self.run(f"Opening {project.images[index].name}", lambda: LoadedImage.of(project, index), shown)
 
     def add_image(self, path: str | os.PathLike[str]) -> None:
         """Add an image to the project and show it; the strokes on all images train one classifier."""
@@ -91,7 +92,7 @@ class Session:
             self._show(image)
             self.changed.emit("project")
 
-        self._start(f"Adding {Path(path).name}", lambda: LoadedImage.of(project, project.add_image(path)), shown)
+        self.run(f"Adding {Path(path).name}", lambda: LoadedImage.of(project, project.add_image(path)), shown)
 
     def close_project(self) -> None:
         """Let go of the project; all of it is on the disk already."""
@@ -137,13 +138,13 @@ class Session:
         project = self.need_project()
         images = range(len(project.images))
         if upto == "supervoxels":
-            self._start(
+            self.run(
                 "Supervoxels",
                 lambda: [project.supervoxels(index) for index in images],
                 lambda found: self._show_supervoxels(found[self.image]),
             )
         else:
-            self._start(
+            self.run(
                 "Supervoxels and features",
                 lambda: tuple(LiveImage.of(project, index) for index in images),
                 self._computed,
@@ -165,7 +166,14 @@ class Session:
             with Project.open(project.folder, read_only=True, progress=self._jobs.progress) as snapshot:
                 snapshot.export(source, path, image=image, overwrite=overwrite)
 
-        self._start(f"Export {source}", work, lambda _: self.notified.emit("info", f"{source} written to {path}"))
+        self.run(f"Export {source}", work, lambda _: self.notified.emit("info", f"{source} written to {path}"))
+
+    def run(self, name: str, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Run `work` in the background, then `then` with what it returned in the thread that owns the viewer."""
+        try:
+            self._jobs.start(name, work, lambda result: self.dispatch(lambda: then(result)))
+        except ProjectError as error:
+            self.notified.emit("warning", str(error))
 
     def need_project(self) -> Project:
         """Return the open project, or raise `ProjectError`."""
@@ -193,7 +201,7 @@ class Session:
 
         if not self.is_busy:
             self.close_project()
-        self._start(f"Opening {folder.name}", work, lambda found: self._opened(*found))
+        self.run(f"Opening {folder.name}", work, lambda found: self._opened(*found))
 
     def _opened(self, project: Project, image: LoadedImage) -> None:
         self.project = project
@@ -224,13 +232,6 @@ class Session:
         if message := supervoxels.report.message:
             self.notified.emit("warning", message)
         self.changed.emit("stages")
-
-    def _start(self, name: str, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Run `work` in the background, then `then` with what it returned in the thread that owns the viewer."""
-        try:
-            self._jobs.start(name, work, lambda result: self.dispatch(lambda: then(result)))
-        except ProjectError as error:
-            self.notified.emit("warning", str(error))
 
     def _on_job(self, state: JobState) -> None:
         self.job_changed.emit(state)

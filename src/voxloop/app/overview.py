@@ -1,0 +1,154 @@
+"""What has been labelled so far, and how far that got: strokes, conflicts, merges, imports, rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxloop.active import StopSignal
+from voxloop.errors import VoxloopError
+from voxloop.io import open_labels
+from voxloop.project.annotations import ClassMerged, StrokeRow
+from voxloop.project.guidance import middle_voxel
+from voxloop.project.history import Round
+from voxloop.project.live import LiveResult
+
+if TYPE_CHECKING:
+    from voxloop.app.controller import Controller
+
+
+class Overview:
+    """Looks back on the labels of the open project.
+
+    Parameters
+    ----------
+    controller
+        The project and its views.
+    """
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._conflict = -1
+
+    # Strokes
+
+    @property
+    def strokes(self) -> tuple[StrokeRow, ...]:
+        """The strokes that count, newest first."""
+        project = self._controller.project
+        return project.annotations.strokes[::-1] if project else ()
+
+    def go_to_stroke(self, stroke: StrokeRow) -> None:
+        """Show the place of a stroke; one in another image opens that image."""
+        controller = self._controller
+        if stroke.image != controller.image:
+            controller.notified.emit("info", f"that stroke is in image {stroke.image + 1}: opening it")
+            controller.show_image(stroke.image)
+        else:
+            controller.go_to(stroke.centre)
+
+    @property
+    def conflicts(self) -> NDArray[np.uint32]:
+        """The supervoxels of the image on screen that have strokes of several classes."""
+        labels = self._controller.labels
+        return labels.images[self._controller.image].conflicts if labels else np.zeros(0, np.uint32)
+
+    def next_conflict(self) -> None:
+        """Show the next supervoxel with strokes of several classes, in white."""
+        controller, found = self._controller, self.conflicts
+        if len(found) == 0 or not controller.tables:
+            controller.notified.emit("info", "no supervoxel of this image has strokes of several classes")
+            return
+        self._conflict = (self._conflict + 1) % len(found)
+        supervoxel = int(found[self._conflict])
+        table = controller.tables[controller.image]
+        controller.layers.point_out(supervoxel)
+        controller.go_to(middle_voxel(table, supervoxel))
+
+    def merge_class(self, class_id: int, into: int) -> None:
+        """Let the labels of a class count for another one; undo brings the class back."""
+        names = self._controller.need_project().class_names
+        if self._controller.edit(ClassMerged, class_id=class_id, into=into):
+            self._controller.notified.emit(
+                "info", f"{names[class_id]!r} is part of {names[into]!r} now; Ctrl+Z takes it back"
+            )
+
+    # Import
+
+    def import_labels(self, path: str) -> None:
+        """Label voxels of the image on screen from a file: a CSV table of points, or a label volume.
+
+        A value n of a volume is class n; where there is no such class, one is made.
+        """
+        controller, image = self._controller, self._controller.image
+        project = controller.need_project()
+
+        def read() -> NDArray[np.integer]:
+            return np.asarray(open_labels(path).data)
+
+        def put(labels: NDArray[np.integer] | None) -> None:
+            try:
+                if labels is None:
+                    project.import_points(path, image=image)
+                else:
+                    names = project.class_names
+                    values = [int(v) for v in np.unique(labels) if v > 0]
+                    project.import_labels(
+                        labels, image=image, mapping={v: names.get(v, f"imported {v}") for v in values}
+                    )
+            except VoxloopError as error:
+                controller.notified.emit("error", str(error))
+                return
+            controller.labelling.show()
+            controller.labels_changed()
+
+        if Path(path).suffix.lower() == ".csv":
+            put(None)
+        else:
+            controller.run(f"Import {Path(path).name}", read, put)
+
+    # How far
+
+    @property
+    def rounds(self) -> list[Round]:
+        """The updates of the image on screen so far."""
+        project = self._controller.project
+        return project.history.rounds(self._controller.image) if project else []
+
+    @property
+    def stop_signal(self) -> StopSignal:
+        """What the updates so far say about going on."""
+        return self._controller.need_project().stop_signal(self._controller.image)
+
+    def advice(self) -> str:
+        """Return whether more labels are likely to change much, in one line; empty before that is known."""
+        if not self.rounds:
+            return ""
+        signal = self.stop_signal
+        if signal.expected_change is None:
+            return ""
+        if signal.reached:
+            return f"<b>You may stop:</b> {signal.patience} updates in a row changed next to nothing."
+        return f"The next update is likely to change {signal.expected_change:.1%} of the supervoxels."
+
+    def note(self, result: LiveResult, before: LiveResult | None) -> None:
+        """Remember an update of the whole image, unless nothing was labelled since the last one."""
+        project, image = self._controller.need_project(), result.request.shown
+        n_strokes, rounds = len(project.annotations.strokes), self.rounds
+        if rounds and rounds[-1].n_strokes == n_strokes and rounds[-1].n_labelled == result.labels.n_labelled:
+            return
+        project.history.add_round(
+            image,
+            n_labelled=result.labels.n_labelled,
+            n_strokes=n_strokes,
+            before=None if before is None else before.prediction.segmentation,
+            after=result.prediction.segmentation,
+            sizes=result.request.images[image].supervoxels.sizes,
+        )
+
+    def forget(self) -> None:
+        """Begin with the first conflict again: another image is on screen."""
+        self._conflict = -1

@@ -1,0 +1,165 @@
+"""Tools to label with, and the look back: strokes, conflicts, merges, imports, rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from voxloop.project.annotations import ERASER
+
+Desk = Any
+
+
+@pytest.fixture
+def opened(desk: Desk, project_folder: Path) -> Desk:
+    desk.open(project_folder)
+    return desk
+
+
+@pytest.fixture
+def labelled(opened: Desk) -> Desk:
+    """A desk with a stroke of each class and the prediction that follows."""
+    opened.drag([(2, 5, 5), (2, 5, 20), (2, 5, 40)])
+    opened.controller.press_digit(2)
+    opened.drag([(2, 40, 5), (2, 45, 20), (2, 50, 40)])
+    opened.updated()
+    return opened
+
+
+def test_the_supervoxel_tool_labels_whole_supervoxels(opened: Desk) -> None:
+    controller = opened.controller
+    controller.toggle_whole()
+    controller.brush_size = 1
+    ids = np.asarray(controller.tables[0].supervoxels.labels)
+    opened.drag([(2, 20, 10), (2, 20, 30)])
+    touched = np.unique(ids[2, 20, 10:31])
+    assert np.array_equal(controller.layers.labels.data == 1, np.isin(ids, touched))
+    opened.updated()
+    assert controller.labels.n_labelled == len(touched)
+
+    controller.press_digit(0)
+    opened.drag([(2, 20, 10), (2, 20, 10)])
+    assert np.array_equal(controller.layers.labels.data == 1, np.isin(ids, touched) & (ids != ids[2, 20, 10]))
+    controller.undo()
+    controller.undo()
+    assert not controller.layers.labels.data.any()
+    controller.toggle_whole()
+    assert controller.tool == "brush"
+
+
+@pytest.mark.parametrize("tool", ["fill", "polygon"])
+def test_fill_and_polygon_are_one_stroke(opened: Desk, tool: str) -> None:
+    controller = opened.controller
+    layer = controller.layers.labels
+    controller.tool = tool
+    assert layer.mode == tool
+    opened.viewer.dims.set_point(0, layer.scale[0] * 3)
+    if tool == "fill":
+        layer.fill((3, 10, 10), 1)
+        expected = 64 * 64
+    else:
+        layer.paint_polygon([(3, 10, 10), (3, 10, 20), (3, 20, 20), (3, 20, 10)], 1)
+        expected = 121
+    assert np.count_nonzero(layer.data[3]) == np.count_nonzero(layer.data) == expected
+    (row,) = controller.overview.strokes
+    assert (row.source, row.n_voxels) == (tool, expected)
+    controller.undo()
+    assert not layer.data.any()
+    controller.press_digit(2)
+    assert layer.mode == tool  # another class keeps the tool
+
+
+def test_the_eraser_and_back_to_the_tool(opened: Desk) -> None:
+    controller = opened.controller
+    controller.tool = "polygon"
+    controller.press_digit(0)
+    assert controller.layers.labels.mode == "erase"
+    assert controller.labelling.selected == ERASER
+    controller.tool = "brush"
+    assert controller.layers.labels.mode == "paint"
+
+
+def test_a_stroke_in_the_list_leads_to_its_place(labelled: Desk) -> None:
+    controller = labelled.controller
+    newest, oldest = controller.overview.strokes
+    assert (newest.class_id, oldest.class_id) == (2, 1)
+    controller.view_along(1)
+    controller.overview.go_to_stroke(oldest)
+    place = controller.layers.labels.world_to_data(labelled.viewer.dims.point)
+    assert np.allclose(place, oldest.centre, atol=0.51)
+
+
+def test_conflicts_are_shown_one_after_another(labelled: Desk) -> None:
+    controller = labelled.controller
+    controller.overview.next_conflict()
+    assert "no supervoxel" in labelled.said[-1][1]
+    ids = np.asarray(controller.tables[0].supervoxels.labels)
+    before = controller.layers.labels.data
+    z, y, x = np.argwhere(before == 1)[0]
+    inside = np.argwhere((ids == ids[z, y, x]) & (before == 0))[0]
+    controller.need_project().paint(2, [inside])
+    controller.labels_changed()
+    labelled.updated()
+    assert controller.overview.conflicts.tolist() == [ids[z, y, x]]
+    controller.overview.next_conflict()
+    assert controller.layers.top.data.table[ids[z, y, x]] == 2
+    place = np.rint(controller.layers.labels.world_to_data(labelled.viewer.dims.point)).astype(int)
+    assert ids[tuple(place)] == ids[z, y, x]
+
+
+def test_a_merge_changes_the_labels_and_undo_brings_the_class_back(labelled: Desk) -> None:
+    controller = labelled.controller
+    controller.overview.merge_class(2, 1)
+    assert list(controller.need_project().class_names) == [1]
+    assert set(np.unique(controller.layers.labels.data)) == {0, 1}
+    controller.undo()
+    assert set(np.unique(controller.layers.labels.data)) == {0, 1, 2}
+
+
+def test_labels_come_from_a_volume_or_a_table_and_other_shapes_are_refused(opened: Desk, tmp_path: Path) -> None:
+    controller = opened.controller
+    volume = np.zeros((16, 64, 64), np.uint8)
+    volume[3, 10:14, 10:20] = 1
+    volume[5, 30, 30] = 7
+    np.save(tmp_path / "labels.npy", volume)
+    controller.overview.import_labels(str(tmp_path / "labels.npy"))
+    opened.idle()
+    assert controller.need_project().class_names[3] == "imported 7"
+    assert np.array_equal(controller.layers.labels.data > 0, volume > 0)
+    (tmp_path / "points.csv").write_text("z,y,x,class\n1,2,3,mitochondria\n")
+    controller.overview.import_labels(str(tmp_path / "points.csv"))
+    assert controller.layers.labels.data[1, 2, 3] == 2
+    assert opened.said == []
+    np.save(tmp_path / "small.npy", volume[:8])
+    for name in ("small.npy", "missing.csv"):
+        controller.overview.import_labels(str(tmp_path / name))
+        opened.idle()
+    assert [level for level, _ in opened.said] == ["error", "error"]
+    assert "shape" in opened.said[0][1]
+
+
+def test_each_update_is_a_round_and_the_advice_follows(labelled: Desk) -> None:
+    controller = labelled.controller
+    assert len(controller.overview.rounds) == 1
+    assert controller.overview.advice() == ""
+    opened_again = controller.need_project().history.rounds(0)
+    assert opened_again[-1].n_labelled == controller.labels.n_labelled
+    labelled.drag([(9, 5, 5), (9, 5, 20)])
+    labelled.updated()
+    assert len(controller.overview.rounds) == 2
+    assert "likely to change" in controller.overview.advice()
+    controller.update_now()  # nothing was labelled since
+    labelled.updated()
+    assert len(controller.overview.rounds) == 2
+
+
+def test_another_strategy_is_followed_at_once(labelled: Desk) -> None:
+    controller = labelled.controller
+    controller.configure(query={"strategy": "random"})
+    labelled.updated()
+    assert controller.result.request.query.strategy == "random"
+    controller.suggest()
+    assert controller.guide.current is not None
