@@ -138,14 +138,21 @@ class FeatureSpec(Spec):
 
 
 class ClassifierSpec(Spec):
-    """The forest that learns from the labelled supervoxels."""
+    """The forests that learn from the labelled supervoxels.
+
+    `balanced` gives the classes the same weight in all. `autocontext` adds a second forest that sees the first one's
+    opinion of the neighbourhood. `calibrated` shifts and scales the probabilities so that they fit labels that were
+    held out. `smoothing` is how many times probabilities are averaged along the graph at last: it makes large blobs
+    rounder and eats thin structures.
+    """
 
     n_trees: Annotated[int, Field(ge=1, le=10_000)] = 100
     min_samples_leaf: Annotated[int, Field(ge=1)] = 1
     max_features: Literal["sqrt", "log2", "all"] = "sqrt"
     balanced: bool = True
     autocontext: bool = True
-    smoothing: Annotated[int, Field(ge=0, le=100)] = 3
+    calibrated: bool = True
+    smoothing: Annotated[int, Field(ge=0, le=100)] = 0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 

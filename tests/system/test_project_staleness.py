@@ -141,6 +141,7 @@ OTHERS = {
     },
     ClassifierSpec: {
         "n_trees": 7, "min_samples_leaf": 7, "max_features": "all", "balanced": False, "autocontext": False,
+        "calibrated": False,
         "smoothing": 7, "seed": 7,
     },
     QuerySpec: {"uncertainty": "min_max", "top_share": 0.7, "seed": 7},

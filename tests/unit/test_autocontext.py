@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from voxloop.blocks import SerialExecutor, ThreadExecutor
-from voxloop.classify import Classifier, LabelledImage, SupervoxelLabels, fit_classifier, fit_forest
-from voxloop.classify.autocontext import N_FOLDS, NEIGHBOURHOOD, SECOND_LEAF, STEPS, neighbourhood_folds, surroundings
+from voxloop.classify import Classifier, LabelledImage, Opinions, SupervoxelLabels, fit_classifier, fit_forest
+from voxloop.classify.autocontext import SECOND_LEAF, STEPS, surroundings
 from voxloop.classify.forest import fold_of_trees
 from voxloop.errors import FormatError, InputError
 from voxloop.specs import ClassifierSpec
@@ -67,16 +67,45 @@ def test_same_bits_with_any_number_of_threads_and_with_a_known_opinion():
     for executor in (SerialExecutor(), ThreadExecutor(2)):
         classifier = fit_classifier([image], ClassifierSpec(), executor=executor)
         results.add(classifier.predict(image.values, image.graph, executor=executor).tobytes())
-    opinions: dict[int, np.ndarray] = {}
+    kept: list[Opinions] = []
 
-    def opinion_of(index, first):
-        return opinions.setdefault(index, first.predict(image.values))
+    def opinions_of(index, first):
+        kept.append(Opinions(first, image.values))
+        return kept[-1]
 
-    classifier = fit_classifier([image], ClassifierSpec(), opinion_of=opinion_of)
-    before = opinions[0].copy()
-    results.add(classifier.predict(image.values, image.graph, opinion=opinions[0]).tobytes())
-    np.testing.assert_array_equal(opinions[0], before)  # honest opinions must not leak into what the caller keeps
+    classifier = fit_classifier([image], ClassifierSpec(), opinions_of=opinions_of)
+    results.add(classifier.predict(image.values, image.graph, opinions=kept[0]).tobytes())
+    everything = np.arange(1, SIDE * SIDE + 1)
+    # Honest opinions of the labels must not leak into what the caller keeps.
+    np.testing.assert_array_equal(kept[0].of(everything), classifier.first.predict(image.values))
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("ids", [[1], [5, 77, 300], list(range(1, SIDE + 1))])
+def test_some_supervoxels_get_the_bits_that_they_get_among_all(ids):
+    image, _ = noisy_halves(np.random.default_rng(1))
+    classifier = fit_classifier([image], ClassifierSpec(n_trees=20))
+    assert classifier.second is not None
+    whole = classifier.predict(image.values, image.graph)
+    some = classifier.predict(image.values, image.graph, ids=np.array(ids, np.uint32))
+    np.testing.assert_array_equal(some, whole[np.array(ids) - 1])
+
+
+def test_opinions_are_computed_once(monkeypatch: pytest.MonkeyPatch):
+    image, _ = noisy_halves(np.random.default_rng(1))
+    forest = fit_forest(image.values[image.rows], image.labels.classes, ClassifierSpec(n_trees=5))
+    whole, rows = forest.predict(image.values), []
+    predict = type(forest).predict
+
+    def counted(self, values, **options):
+        rows.append(len(values))
+        return predict(self, values, **options)
+
+    monkeypatch.setattr(type(forest), "predict", counted)
+    opinions = Opinions(forest, image.values)
+    for ids in ([3, 9], [2, 3, 9], [2, 9], list(range(1, SIDE * SIDE + 1))):
+        np.testing.assert_array_equal(opinions.of(np.array(ids, np.uint32)), whole[np.array(ids) - 1])
+    assert rows == [2, 1, SIDE * SIDE - 3]
 
 
 def test_held_out_opinions_come_from_trees_that_did_not_see_the_row():
@@ -104,31 +133,6 @@ def test_held_out_equals_a_forest_grown_without_the_fold():
     np.testing.assert_array_equal(forest.predict_held_out(values, folds)[folds < 0], forest.predict(values[folds < 0]))
 
 
-def test_folds_keep_neighbours_together_and_every_class():
-    rng = np.random.default_rng(0)
-    image, _ = noisy_halves(rng, n_labels=200)
-    folds = neighbourhood_folds([image])
-    cubes = np.floor(image.positions[image.rows] / NEIGHBOURHOOD)
-    for cube in np.unique(cubes, axis=0):
-        assert len(set(folds[(cubes == cube).all(axis=1)]) - {-1}) <= 1
-    assert set(folds) <= set(range(-1, N_FOLDS))
-    for fold in range(N_FOLDS):
-        assert set(image.labels.classes[folds != fold]) == {1, 2}
-
-
-def test_a_class_in_one_place_is_never_left_out():
-    image, truth = noisy_halves(np.random.default_rng(0))
-    here = np.flatnonzero(truth == 1)[:2]
-    there = np.flatnonzero(truth == 2)[::7]
-    ids = np.concatenate([here, there]) + 1
-    image = LabelledImage(
-        make_labels(ids, np.repeat([1, 2], [2, len(there)])), image.values, image.graph, image.positions
-    )
-    folds = neighbourhood_folds([image])
-    assert (folds[image.labels.classes == 1] == -1).all()
-    assert (folds[image.labels.classes == 2] >= 0).any()
-
-
 def test_surroundings_against_dense_averages():
     graph = grid_graph(4)
     opinion = np.random.default_rng(0).random((16, 3)).astype(np.float32)
@@ -150,12 +154,21 @@ def test_arrays_round_trip_and_forests_that_do_not_fit_are_refused():
     )
     alone = fit_classifier([image], ClassifierSpec(n_trees=10, autocontext=False))
     assert Classifier.from_arrays(alone.to_arrays()).second is None
-    first_twice = {
-        **alone.to_arrays(),
-        **{k.replace("first", "second"): a for k, a in alone.to_arrays().items()},
-    }
+    arrays = alone.to_arrays()
+    first_twice = arrays | {k.replace("first", "second"): a for k, a in arrays.items() if k.startswith("first")}
+    first_twice["second_n_features"] = np.array(7)
     with pytest.raises(FormatError, match="do not fit one another"):
         Classifier.from_arrays(first_twice)
+    assert again.held_out is not None
+    for name, wrong in {
+        "calibration_scale": np.array(np.nan),
+        "calibration_offsets": np.zeros(3),
+        "held_probabilities": np.ones((3, 2)),
+        "held_columns": np.full(again.held_out.columns.shape, 2),
+        "held_groups": np.full(again.held_out.groups.shape, -1),
+    }.items():
+        with pytest.raises(FormatError, match="damaged"):
+            Classifier.from_arrays(classifier.to_arrays() | {name: wrong})
 
 
 def test_bad_input():

@@ -22,11 +22,10 @@ from voxloop.project.live import (
     LiveResult,
     LiveUpdates,
     answer,
-    induced_graph,
-    within_hops,
 )
 from voxloop.samples import phantom
 from voxloop.specs import FeatureSpec, SlicSpec
+from voxloop.supervoxels.neighbourhood import induced_graph, within_hops
 
 # Long, so that what the classifier and the smoothing see around one end is not all of it.
 SHAPE = (12, 24, 256)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxloop.blocks import SerialExecutor
-from voxloop.classify import Classifier, Prediction, fit_forest, look_up
+from voxloop.classify import Calibration, Classifier, Prediction, fit_forest, look_up
 from voxloop.classify.smoothing import smooth
 from voxloop.errors import InputError
 from voxloop.specs import ClassifierSpec
@@ -54,7 +54,7 @@ def test_prediction_has_a_column_for_every_class():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(8, 3)).astype(np.float32)
     forest = fit_forest(values, [2, 5, 2, 5, 2, 5, 2, 5], ClassifierSpec(n_trees=5), executor=SerialExecutor())
-    classifier = Classifier(forest, None)
+    classifier = Classifier(forest, None, Calibration.none(2), None)
     got = Prediction.by(classifier, values, ring(8), np.array([1, 2, 5, 9], np.int32), smoothing=2)
     expected = smooth(forest.predict(values), ring(8), 2)
     assert np.array_equal(got.probabilities[:, [1, 2]], expected)

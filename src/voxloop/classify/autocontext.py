@@ -1,9 +1,9 @@
 """A second forest that sees what the first one thinks of the neighbourhood (autocontext).
 
 Tu, *Auto-context and its application to high-level vision tasks*, CVPR 2008. The first forest's opinion of a labelled
-supervoxel must not come from trees that learned from it, or the second would learn to trust it blindly. So each tree
-leaves out one fold of the labels, and the opinion of a label comes from the trees that left it out. Folds are made of
-neighbourhoods, as supervoxels of one stroke are alike.
+supervoxel must not come from trees that learned from it, or the second would learn to trust it blindly. So further
+trees are grown that leave out one fold of the labels each, and the opinion of a label comes from those that left it
+out. Folds are made of strokes and neighbourhoods, as supervoxels of one stroke are alike. docs/decisions/0005.
 """
 
 from __future__ import annotations
@@ -16,66 +16,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Executor
+from voxloop.classify.calibration import Calibration, fit_calibration
 from voxloop.classify.forest import Forest, fit_forest
-from voxloop.classify.labels import SupervoxelLabels
+from voxloop.classify.held_out import HeldOut
+from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
 from voxloop.errors import FormatError, InputError
 from voxloop.specs import ClassifierSpec
-from voxloop.supervoxels import Adjacency, Supervoxels
-from voxloop.volume import Spacing, relative_spacing
+from voxloop.supervoxels import Adjacency
+from voxloop.supervoxels.neighbourhood import induced_graph, within_hops
 
-STEPS = 5  # how far the second forest sees, in steps along the graph
-N_FOLDS = 10
-NEIGHBOURHOOD = 3.0  # side of a cube of labels that stay together, in supervoxel diameters
+STEPS = 2  # how far the second forest sees, in steps along the graph
+N_FOLDS = 5
+WITNESSES = 20  # trees that leave out a fold
 # The second forest has few columns, all alike: leaves of one label would follow every label's own error.
 SECOND_LEAF = 5
 
 Opinion = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class LabelledImage:
-    """What is learned from one image.
+class Opinions:
+    """What a forest says of the supervoxels of an image, each row computed when it is first asked for.
 
-    Attributes
+    Parameters
     ----------
-    labels
-        Its labelled supervoxels.
+    forest
+        The forest.
     values
-        (n, f) features of all its supervoxels.
-    graph
-        Which of them touch.
-    positions
-        (n, 3) centres in supervoxel diameters.
+        (n, f) features.
+    executor
+        Runs over the rows; the result does not depend on it.
     """
 
-    labels: SupervoxelLabels
-    values: NDArray[np.float32]
-    graph: Adjacency
-    positions: NDArray[np.float64]
+    def __init__(self, forest: Forest, values: NDArray[np.float32], *, executor: Executor | None = None) -> None:
+        self._forest, self._values, self._executor = forest, values, executor
+        self._known = np.zeros(len(values), bool)
+        self._table = np.empty((len(values), forest.classes.size), np.float32)
 
-    @classmethod
-    def of(
-        cls, labels: SupervoxelLabels, values: NDArray[np.float32], supervoxels: Supervoxels, spacing: Spacing
-    ) -> LabelledImage:
-        """Return what is learned from an image with these supervoxels and voxel size (z, y, x)."""
-        steps = np.array(relative_spacing(spacing))
-        flat = supervoxels.labels.shape[0] == 1
-        mean_volume = supervoxels.sizes.mean() * (steps[1:] if flat else steps).prod()
-        diameter = mean_volume ** (1 / 2 if flat else 1 / 3)
-        return cls(labels, values, supervoxels.graph, supervoxels.centers * steps / diameter)
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """Rows of the labelled supervoxels."""
-        return self.labels.ids.astype(np.int64) - 1
+    def of(self, ids: NDArray[np.uint32]) -> Opinion:
+        """Return the probabilities (m, k) of supervoxels (m,)."""
+        rows = ids.astype(np.int64) - 1
+        missing = rows[~self._known[rows]]
+        if missing.size == len(self._values):
+            self._table = self._forest.predict(self._values, executor=self._executor)
+        elif missing.size:
+            self._table[missing] = self._forest.predict(self._values[missing], executor=self._executor)
+        self._known[missing] = True
+        return self._table[rows]
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """What the labels taught: a forest on the features, and one on its opinion of the neighbourhood, or None."""
+    """What the labels taught.
+
+    Attributes
+    ----------
+    first
+        A forest on the features.
+    second
+        A forest on the first one's opinion of the neighbourhood, or None; the two have one vote each.
+    calibration
+        Makes probabilities of their votes.
+    held_out
+        What was said of labels by trees that did not see them, or None where labels are too few for that.
+    """
 
     first: Forest
     second: Forest | None
+    calibration: Calibration
+    held_out: HeldOut | None
 
     @property
     def classes(self) -> NDArray[np.int32]:
@@ -89,34 +97,40 @@ class Classifier:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that `from_arrays` needs."""
-        forests = {"first": self.first} | ({"second": self.second} if self.second else {})
-        return {f"{name}_{key}": array for name, forest in forests.items() for key, array in forest.to_arrays().items()}
+        parts: dict[str, Forest | Calibration | HeldOut] = {"first": self.first, "calibration": self.calibration}
+        parts |= {"second": self.second} if self.second else {}
+        parts |= {"held": self.held_out} if self.held_out else {}
+        return {f"{name}_{key}": array for name, part in parts.items() for key, array in part.to_arrays().items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Classifier:
         """Return a classifier from arrays that may come from a stranger; raises `FormatError` if they are damaged."""
 
-        def forest(name: str) -> Forest:
+        def part(name: str) -> dict[str, NDArray[Any]]:
             prefix = f"{name}_"
-            return Forest.from_arrays({k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)})
+            return {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
 
-        first = forest("first")
-        second = forest("second") if "second_roots" in arrays else None
+        first = Forest.from_arrays(part("first"))
+        k = first.classes.size
+        second = Forest.from_arrays(part("second")) if part("second") else None
         if second is not None and (
-            second.n_features != first.classes.size * (STEPS + 1) or second.classes.tolist() != first.classes.tolist()
+            second.n_features != k * (STEPS + 1) or second.classes.tolist() != first.classes.tolist()
         ):
             raise FormatError("the forest's arrays are damaged: its two forests do not fit one another")
-        return cls(first, second)
+        calibration = Calibration.from_arrays(part("calibration"), k)
+        held_out = HeldOut.from_arrays(part("held"), k) if part("held") else None
+        return cls(first, second, calibration, held_out)
 
     def predict(
         self,
         values: NDArray[np.float32],
         graph: Adjacency,
         *,
-        opinion: Opinion | None = None,
+        ids: NDArray[np.uint32] | None = None,
+        opinions: Opinions | None = None,
         executor: Executor | None = None,
     ) -> NDArray[np.float32]:
-        """Return the probabilities (n, k) of `classes` for the supervoxels of an image.
+        """Return the probabilities of `classes` for supervoxels of an image.
 
         Parameters
         ----------
@@ -124,23 +138,33 @@ class Classifier:
             (n, f) features.
         graph
             Which of the n supervoxels touch.
-        opinion
-            What the first forest says of `values`, if that is known already.
+        ids
+            (m,) sorted: which supervoxels, by default all. The others are looked at as far as `reach` only.
+        opinions
+            What the first forest says of the image, if some of that is known already.
         executor
             Runs over the rows; the result does not depend on it.
+
+        Returns
+        -------
+        (m, k) float32, rows sum to 1; the same bits for a supervoxel, whichever others are asked for.
         """
-        if opinion is None:
-            opinion = self.first.predict(values, executor=executor)
+        opinions = opinions or Opinions(self.first, values, executor=executor)
+        wanted = np.arange(1, graph.n + 1, dtype=np.uint32) if ids is None else ids
         if self.second is None:
-            return opinion
-        return self.second.predict(surroundings(opinion, graph), executor=executor)
+            return self.calibration.apply(opinions.of(wanted))
+        near = wanted if wanted.size == graph.n else within_hops(graph, wanted, STEPS)
+        rows = np.searchsorted(near, wanted)
+        opinion = opinions.of(near)
+        seen = surroundings(opinion, induced_graph(graph, near))[rows]
+        return self.calibration.apply(_both(opinion[rows], self.second.predict(seen, executor=executor)))
 
 
 def fit_classifier(
     images: Sequence[LabelledImage],
     spec: ClassifierSpec,
     *,
-    opinion_of: Callable[[int, Forest], Opinion] | None = None,
+    opinions_of: Callable[[int, Forest], Opinions] | None = None,
     executor: Executor | None = None,
 ) -> Classifier:
     """Train on the labelled supervoxels of several images.
@@ -151,9 +175,9 @@ def fit_classifier(
         With at least one label each, and of two classes in all.
     spec
         The forests; `autocontext` says whether there is a second one, once every class has labels enough for it.
-    opinion_of
-        Gives what the first forest says of all supervoxels of an image, by its position in `images`: for callers who
-        keep that for `Classifier.predict`.
+    opinions_of
+        Gives what the first forest says of an image, by its position in `images`: for callers who keep that for
+        `Classifier.predict`.
     executor
         Grows the trees; the result does not depend on it.
 
@@ -167,23 +191,58 @@ def fit_classifier(
     rows = np.concatenate([image.values[image.rows] for image in images])
     classes = np.concatenate([image.labels.classes for image in images])
     weights = np.concatenate([image.labels.purity for image in images])
+    first = fit_forest(rows, classes, spec, weights=weights, executor=executor)
+    groups = group_labels(images)
+    folds = deal_folds(groups, classes, n_folds=N_FOLDS, rng=spec.seed)
+    honest = first.predict(rows, executor=executor)
+    if (folds >= 0).any():
+        # The seeds of other trees: those that left a label out must not be the ones that see it later.
+        witnesses = spec.changed(n_trees=N_FOLDS * WITNESSES, seed=(spec.seed + 1) % 2**32)
+        left_out = fit_forest(rows, classes, witnesses, weights=weights, folds=folds, executor=executor)
+        honest = left_out.predict_held_out(rows, folds)
+
+    second = None
     leaf = spec.changed(min_samples_leaf=max(spec.min_samples_leaf, SECOND_LEAF))
     # With fewer labels of a class the second forest could not tell it from the others: no leaf would be its own.
-    enough = np.unique(classes, return_counts=True)[1].min() >= leaf.min_samples_leaf
-    if not (spec.autocontext and enough):
-        return Classifier(fit_forest(rows, classes, spec, weights=weights, executor=executor), None)
-    folds = neighbourhood_folds(images, rng=spec.seed)
-    first = fit_forest(rows, classes, spec, weights=weights, folds=folds, executor=executor)
-    honest = first.predict_held_out(rows, folds)
+    if spec.autocontext and np.unique(classes, return_counts=True)[1].min() >= leaf.min_samples_leaf:
+        seen = _seen_of_labels(images, first, honest, opinions_of, executor)
+        second = fit_forest(seen, classes, leaf, weights=weights, folds=folds, executor=executor)
+        honest = _both(honest, second.predict_held_out(seen, folds))
+
+    known = folds >= 0
+    if not known.any():
+        return Classifier(first, second, Calibration.none(first.classes.size), None)
+    columns = np.searchsorted(first.classes, classes)[known]
+    calibration = Calibration.none(first.classes.size)
+    if spec.calibrated:
+        calibration = fit_calibration(honest[known], columns, weights=weights[known])
+    held_out = HeldOut(calibration.apply(honest[known]), columns.astype(np.int32), groups[known])
+    return Classifier(first, second, calibration, held_out)
+
+
+def _seen_of_labels(
+    images: Sequence[LabelledImage],
+    first: Forest,
+    honest: Opinion,
+    opinions_of: Callable[[int, Forest], Opinions] | None,
+    executor: Executor | None,
+) -> NDArray[np.float32]:
+    """Return what the second forest sees of each label; of the labels themselves the first says what is `honest`."""
     ends = np.cumsum([image.labels.n for image in images])
     seen = []
     for index, (image, end) in enumerate(zip(images, ends, strict=True)):
-        opinion = opinion_of(index, first) if opinion_of else first.predict(image.values, executor=executor)
-        opinion = opinion.copy()
-        opinion[image.rows] = honest[end - image.labels.n : end]
-        seen.append(surroundings(opinion, image.graph)[image.rows])
-    second = fit_forest(np.concatenate(seen), classes, leaf, weights=weights, executor=executor)
-    return Classifier(first, second)
+        opinions = opinions_of(index, first) if opinions_of else Opinions(first, image.values, executor=executor)
+        near = within_hops(image.graph, image.labels.ids, STEPS)
+        labelled = np.searchsorted(near, image.labels.ids)
+        opinion = opinions.of(near)
+        opinion[labelled] = honest[end - image.labels.n : end]
+        seen.append(surroundings(opinion, induced_graph(image.graph, near))[labelled])
+    return np.concatenate(seen)
+
+
+def _both(first: Opinion, second: Opinion) -> Opinion:
+    """Return the mean of two opinions."""
+    return (first + second) / np.float32(2)
 
 
 def surroundings(opinion: Opinion, graph: Adjacency) -> NDArray[np.float32]:
@@ -193,25 +252,3 @@ def surroundings(opinion: Opinion, graph: Adjacency) -> NDArray[np.float32]:
     for _ in range(STEPS):
         columns.append(np.asarray(average @ columns[-1], np.float32))
     return np.concatenate(columns, axis=1)
-
-
-def neighbourhood_folds(
-    images: Sequence[LabelledImage], *, n_folds: int = N_FOLDS, rng: int | np.random.Generator = 0
-) -> NDArray[np.int64]:
-    """Return the fold 0..n_folds - 1 of each label of all images; -1 for labels that are never left out.
-
-    Labels in one cube of `NEIGHBOURHOOD` supervoxel diameters share a fold. Where a fold would take all labels of a
-    class, those stay in.
-    """
-    parts = [np.floor(image.positions[image.rows] / NEIGHBOURHOOD).astype(np.int64) for image in images]
-    which = np.repeat(np.arange(len(images)), [len(part) for part in parts])
-    cubes = np.column_stack([which, np.concatenate(parts)])
-    classes = np.concatenate([image.labels.classes for image in images])
-    _, cube = np.unique(cubes, axis=0, return_inverse=True)
-    fold_of_cube = np.random.default_rng(rng).permutation(cube.max() + 1) % n_folds
-    folds: NDArray[np.int64] = fold_of_cube[cube.ravel()]
-    for class_id in np.unique(classes):
-        own = classes == class_id
-        if (folds[own] == folds[own][0]).all():
-            folds[own] = -1
-    return folds

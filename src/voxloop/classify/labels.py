@@ -24,12 +24,15 @@ class SupervoxelLabels:
         (m,) float64: the share of its labelled voxels that have that class, 1 without a conflict.
     n_outside
         Labelled voxels that lie in no supervoxel: outside the mask.
+    n_voxels
+        (m,) int64: how many of each supervoxel's voxels are labelled; None where that is not known.
     """
 
     ids: NDArray[np.uint32]
     classes: NDArray[np.int32]
     purity: NDArray[np.float64]
     n_outside: int = 0
+    n_voxels: NDArray[np.int64] | None = None
 
     @property
     def n(self) -> int:
@@ -40,6 +43,17 @@ class SupervoxelLabels:
     def conflicts(self) -> NDArray[np.uint32]:
         """Supervoxels with strokes of two or more classes."""
         return self.ids[self.purity < 1]
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.generic], ...]:
+        """All that is known of the labelled supervoxels."""
+        known = (self.ids, self.classes, self.purity)
+        return known if self.n_voxels is None else (*known, self.n_voxels)
+
+    def take(self, kept: NDArray[np.bool_]) -> SupervoxelLabels:
+        """Return the labels where `kept` (m,) is true."""
+        n_voxels = None if self.n_voxels is None else self.n_voxels[kept]
+        return SupervoxelLabels(self.ids[kept], self.classes[kept], self.purity[kept], self.n_outside, n_voxels)
 
     def count(self, class_id: int) -> int:
         """Return the number of supervoxels labelled as `class_id`."""
@@ -81,4 +95,5 @@ def label_supervoxels(voxel_supervoxels: ArrayLike, voxel_classes: ArrayLike) ->
         classes=(pairs[winners] % n_classes).astype(np.int32),
         purity=votes[winners] / totals,
         n_outside=n_outside,
+        n_voxels=totals.astype(np.int64),
     )

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Executor
-from voxloop.classify.autocontext import Classifier
+from voxloop.classify.autocontext import Classifier, Opinions
 from voxloop.classify.smoothing import smooth
 from voxloop.errors import InputError
 from voxloop.supervoxels import Adjacency
+from voxloop.supervoxels.neighbourhood import induced_graph, within_hops
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,42 @@ class Prediction:
         classes: NDArray[np.int32],
         *,
         smoothing: int = 0,
-        opinion: NDArray[np.float32] | None = None,
+        ids: NDArray[np.uint32] | None = None,
+        opinions: Opinions | None = None,
         executor: Executor | None = None,
     ) -> Prediction:
-        """Return what `classifier` says of a table (n, f), smoothed along the graph.
+        """Return what `classifier` says of supervoxels of an image, smoothed along the graph.
 
-        There is a column for each of `classes` (k,), known to the classifier or not. `opinion` is what its first
-        forest says of the table, if that is known already.
+        Parameters
+        ----------
+        classifier
+            The classifier.
+        values, graph
+            (n, f) features of all supervoxels, and which of them touch.
+        classes
+            (k,) sorted ids of the classes, known to the classifier or not: the columns.
+        smoothing
+            How many rounds; see `smooth`.
+        ids
+            (m,) sorted: which supervoxels, by default all. They get the bits that they would get among all.
+        opinions
+            What its first forest says of the image, if some of that is known already.
+        executor
+            Runs over the rows; the result does not depend on it.
+
+        Raises
+        ------
+        InputError
+            If the classifier knows a class that is not among `classes`.
         """
         if missing := set(classifier.classes.tolist()) - set(classes.tolist()):
             raise InputError(f"classes must hold all that the classifier knows; {sorted(missing)} is missing")
-        probabilities = np.zeros((len(values), len(classes)), np.float32)
-        found = smooth(classifier.predict(values, graph, opinion=opinion, executor=executor), graph, smoothing)
-        probabilities[:, np.searchsorted(classes, classifier.classes)] = found
+        wanted = np.arange(1, graph.n + 1, dtype=np.uint32) if ids is None else ids
+        near = within_hops(graph, wanted, smoothing)
+        found = classifier.predict(values, graph, ids=near, opinions=opinions, executor=executor)
+        smoothed = smooth(found, induced_graph(graph, near), smoothing) if smoothing else found
+        probabilities = np.zeros((wanted.size, len(classes)), np.float32)
+        probabilities[:, np.searchsorted(classes, classifier.classes)] = smoothed[np.searchsorted(near, wanted)]
         return cls(probabilities, classes)
 
 

@@ -21,12 +21,21 @@ from scipy import sparse
 
 from voxloop.active import neighbour_graph, top_uncertain, uncertainty
 from voxloop.blocks import Executor
-from voxloop.classify import Classifier, Forest, LabelledImage, Prediction, SupervoxelLabels, label_supervoxels
+from voxloop.classify import (
+    Classifier,
+    Forest,
+    LabelledImage,
+    Opinions,
+    Prediction,
+    SupervoxelLabels,
+    label_supervoxels,
+)
 from voxloop.errors import VoxloopError
 from voxloop.project.training import fit_labels
 from voxloop.specs import ClassifierSpec, QuerySpec
-from voxloop.supervoxels import Adjacency, Supervoxels
+from voxloop.supervoxels import Supervoxels
 from voxloop.supervoxels.extent import Extent
+from voxloop.supervoxels.neighbourhood import within_hops
 from voxloop.volume import Spacing
 
 if TYPE_CHECKING:
@@ -253,10 +262,10 @@ def _predictions(
     start: float,
 ) -> Iterator[LiveResult]:
     image = request.images[request.shown]
-    opinions: dict[int, NDArray[np.float32]] = {}
+    opinions: dict[int, Opinions] = {}
 
-    def opinion_of(index: int, first: Forest) -> NDArray[np.float32]:
-        opinions[index] = first.predict(request.images[index].values, executor=executor)
+    def opinions_of(index: int, first: Forest) -> Opinions:
+        opinions[index] = Opinions(first, request.images[index].values, executor=executor)
         return opinions[index]
 
     classifier = fit_labels(
@@ -264,74 +273,30 @@ def _predictions(
         lambda index: request.images[index].labelled(labels.images[index]),
         request.class_names,
         request.classifier,
-        opinion_of=opinion_of,
+        opinions_of=opinions_of,
         executor=executor,
     )
-    opinion = opinions.get(request.shown)
+    known = opinions.get(request.shown) or opinions_of(request.shown, classifier.first)
+    classes = np.array(sorted(request.class_names), np.int32)
+    graph, smoothing = image.supervoxels.graph, request.classifier.smoothing
 
-    def result(ids: NDArray[np.uint32], around: NDArray[np.uint32], *, whole: bool) -> LiveResult:
-        prediction = _predict(request, classifier, opinion, ids, around, executor)
+    def result(ids: NDArray[np.uint32], *, whole: bool) -> LiveResult:
+        prediction = Prediction.by(
+            classifier, image.values, graph, classes,
+            smoothing=smoothing, ids=ids, opinions=known, executor=executor,
+        )  # fmt: skip
         unsure = uncertainty(prediction.probabilities, request.query.uncertainty)
         top = np.empty(0, np.uint32)
         if whole:
             top = top_uncertain(unsure, share=request.query.top_share, exclude=labels.images[request.shown].ids)
         return LiveResult(request, labels, classifier, whole, ids, prediction, unsure, top, time.perf_counter() - start)
 
-    reach = request.classifier.smoothing + classifier.reach
-    around = within_hops(image.supervoxels.graph, request.visible, reach)
+    around = within_hops(graph, request.visible, smoothing + classifier.reach)
     if 0 < around.size <= _WORTH_TWO_STEPS * image.n:
-        yield result(request.visible, around, whole=False)
+        yield result(request.visible, whole=False)
         if superseded():
             return
-    everything = np.arange(1, image.n + 1, dtype=np.uint32)
-    yield result(everything, everything, whole=True)
-
-
-def _predict(
-    request: LiveRequest,
-    classifier: Classifier,
-    opinion: NDArray[np.float32] | None,
-    ids: NDArray[np.uint32],
-    around: NDArray[np.uint32],
-    executor: Executor | None,
-) -> Prediction:
-    """Return what the classifier says of `ids`, with the bits of the whole image: it looks as far as `around`."""
-    image = request.images[request.shown]
-    near = around.astype(np.int64) - 1
-    made = Prediction.by(
-        classifier,
-        image.values[near],
-        induced_graph(image.supervoxels.graph, around),
-        np.array(sorted(request.class_names), np.int32),
-        smoothing=request.classifier.smoothing,
-        opinion=None if opinion is None else opinion[near],
-        executor=executor,
-    )
-    rows = np.searchsorted(around, ids)
-    return Prediction(made.probabilities[rows], made.classes)
-
-
-def within_hops(graph: Adjacency, ids: NDArray[np.uint32], hops: int) -> NDArray[np.uint32]:
-    """Return the sorted ids of the supervoxels that are at most `hops` contacts away from one of `ids`."""
-    near = np.zeros(graph.n + 1, bool)
-    near[ids] = True
-    a, b = graph.edges.T
-    for _ in range(hops):
-        from_a, from_b = near[a], near[b]
-        near[b[from_a]] = True
-        near[a[from_b]] = True
-    return np.flatnonzero(near).astype(np.uint32)
-
-
-def induced_graph(graph: Adjacency, ids: NDArray[np.uint32]) -> Adjacency:
-    """Return the contacts among `ids` (sorted), which are numbered 1, 2, ... in the result."""
-    if ids.size == graph.n:
-        return graph
-    number = np.zeros(graph.n + 1, np.int64)
-    number[ids] = np.arange(1, ids.size + 1)
-    edges = number[graph.edges]
-    inside = edges.all(axis=1)
-    return Adjacency(edges[inside], graph.area[inside], ids.size)
+    yield result(np.arange(1, image.n + 1, dtype=np.uint32), whole=True)
 
 
 class LiveUpdates:

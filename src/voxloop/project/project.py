@@ -14,7 +14,15 @@ from numpy.typing import ArrayLike as ArrayInput
 from numpy.typing import NDArray
 
 from voxloop.active import PlaneSuggestion, SliceSuggestion, StopSignal, top_uncertain, uncertainty
-from voxloop.classify import Classifier, Forest, LabelledImage, Prediction, SupervoxelLabels, label_supervoxels
+from voxloop.classify import (
+    Classifier,
+    Forest,
+    LabelledImage,
+    Opinions,
+    Prediction,
+    SupervoxelLabels,
+    label_supervoxels,
+)
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable
 from voxloop.project import models
@@ -79,7 +87,7 @@ class _Snapshot:
     def classifier_digest(self) -> str:
         """Digest of all that the classifier depends on."""
         parts = [
-            [features, of_image.ids.tolist(), of_image.classes.tolist(), of_image.purity.tolist()]
+            [features, *(array.tolist() for array in of_image.arrays)]
             for features, of_image in zip(self.features, self.labels, strict=True)
             if of_image.n
         ]
@@ -171,7 +179,7 @@ class Project(ProjectFolder):
                 supervoxels.graph,
                 classes,
                 smoothing=now.specs.classifier.smoothing,
-                opinion=self._opinion(now, image, classifier.first),
+                opinions=self._opinions(now, image, classifier.first),
                 executor=self.executor,
             )
             if not self.read_only:
@@ -409,7 +417,7 @@ class Project(ProjectFolder):
             lambda index: self._learned_from(now, index),
             now.class_names,
             now.specs.classifier,
-            opinion_of=lambda index, first: self._opinion(now, index, first),
+            opinions_of=lambda index, first: self._opinions(now, index, first),
             executor=self.executor,
         )
         if not self.read_only:
@@ -457,11 +465,11 @@ class Project(ProjectFolder):
     def _classifier_path(self) -> Path:
         return self.folder / "models" / "classifier.npz"
 
-    def _opinion(self, now: _Snapshot, image: int, first: Forest) -> NDArray[np.float32]:
-        """Return what the first forest says of an image: training needs it, and prediction again."""
+    def _opinions(self, now: _Snapshot, image: int, first: Forest) -> Opinions:
+        """Return what the first forest says of an image: training needs some of it, and prediction all."""
         values = self._stages_of(image).features(now.specs.slic, now.specs.features).values
         digest = digest_of(now.classifier_digest, now.features[image])
-        return self._kept.get(f"opinion-{image}", digest, lambda: first.predict(values, executor=self.executor))
+        return self._kept.get(f"opinions-{image}", digest, lambda: Opinions(first, values, executor=self.executor))
 
 
 def _read_prediction(entry: Entry, n: int, classes: NDArray[np.int32]) -> Prediction:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from voxloop.blocks import Executor
-from voxloop.classify import Classifier, Forest, LabelledImage, SupervoxelLabels, fit_classifier
+from voxloop.classify import Classifier, Forest, LabelledImage, Opinions, SupervoxelLabels, fit_classifier
 from voxloop.errors import InputError
 from voxloop.specs import ClassifierSpec
 
@@ -19,7 +16,7 @@ def fit_labels(
     class_names: Mapping[int, str],
     spec: ClassifierSpec,
     *,
-    opinion_of: Callable[[int, Forest], NDArray[np.float32]] | None = None,
+    opinions_of: Callable[[int, Forest], Opinions] | None = None,
     executor: Executor | None = None,
 ) -> Classifier:
     """Return the classifier trained on the labelled supervoxels of several images.
@@ -34,8 +31,8 @@ def fit_labels(
         Names of the classes by id, for messages.
     spec
         The classifier.
-    opinion_of
-        Gives what the first forest says of all supervoxels of an image, by its index; see `fit_classifier`.
+    opinions_of
+        Gives what the first forest says of an image, by its index; see `fit_classifier`.
     executor
         Grows the trees.
 
@@ -47,8 +44,8 @@ def fit_labels(
     check_labels(labels, class_names)
     labelled = [index for index, of_image in enumerate(labels) if of_image.n]
     images = [image_of(index) for index in labelled]
-    asked = None if opinion_of is None else lambda position, first: opinion_of(labelled[position], first)
-    return fit_classifier(images, spec, opinion_of=asked, executor=executor)
+    asked = None if opinions_of is None else lambda position, first: opinions_of(labelled[position], first)
+    return fit_classifier(images, spec, opinions_of=asked, executor=executor)
 
 
 def check_labels(labels: Sequence[SupervoxelLabels], class_names: Mapping[int, str]) -> None:

@@ -28,7 +28,7 @@ from voxloop.simulate.tables import ImageTables
 from voxloop.specs import ClassifierSpec, Spec, digest_of
 
 LEARN, JUDGE = 0, 1
-_VERSION = 1  # of what a run computes; a new one makes stored runs stale
+_VERSION = 2  # of what a run computes; a new one makes stored runs stale
 _IDENTITY = "simulation.txt"
 
 

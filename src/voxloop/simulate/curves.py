@@ -12,7 +12,15 @@ from pydantic import Field
 
 from voxloop.active import QueryState
 from voxloop.blocks import Executor, SerialExecutor
-from voxloop.classify import Classifier, Forest, Prediction, SupervoxelLabels, fit_classifier, label_supervoxels
+from voxloop.classify import (
+    Classifier,
+    Forest,
+    Opinions,
+    Prediction,
+    SupervoxelLabels,
+    fit_classifier,
+    label_supervoxels,
+)
 from voxloop.errors import InputError
 from voxloop.simulate.answers import Answer, answer_supervoxels, make_dialogue
 from voxloop.simulate.score import Score
@@ -245,19 +253,19 @@ def _learn(task: Task, labels: SupervoxelLabels, spec: ClassifierSpec, executor:
         column = known[0] if known.size else 1
         certain = np.tile(np.eye(task.classes.size, dtype=np.float32)[column - 1], (judge.supervoxels.n, 1))
         return _Opinion(None, None, task.measure(Prediction(certain, task.classes)))
-    first_opinion = {}
+    kept: list[Opinions] = []
 
-    def keep(_: int, first: Forest) -> NDArray[np.float32]:
-        first_opinion["learn"] = first.predict(learn.values, executor=executor)
-        return first_opinion["learn"]
+    def keep(_: int, first: Forest) -> Opinions:
+        kept.append(Opinions(first, learn.values, executor=executor))
+        return kept[-1]
 
-    classifier = fit_classifier([learn.labelled(labels)], spec, opinion_of=keep, executor=executor)
+    classifier = fit_classifier([learn.labelled(labels)], spec, opinions_of=keep, executor=executor)
     learned, judged = (
         Prediction.by(
             classifier, part.values, part.supervoxels.graph, task.classes,
-            smoothing=spec.smoothing, opinion=opinion, executor=executor,
+            smoothing=spec.smoothing, opinions=opinions, executor=executor,
         )
-        for part, opinion in ((learn, first_opinion.get("learn")), (judge, None))
+        for part, opinions in ((learn, kept[0] if kept else None), (judge, None))
     )  # fmt: skip
     return _Opinion(classifier, learned, task.measure(judged))
 

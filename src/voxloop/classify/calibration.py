@@ -1,0 +1,135 @@
+"""Probabilities that mean what they say, from the opinions of labels by trees that did not see them.
+
+The scores that a forest gives to what it learned from say nothing about its scores elsewhere; those of labels that were
+held out do. Konyushkova, Sznitman, Fua (ICCV 2015) move the threshold of a binary classifier by such scores; scaling
+and shifting the logarithms (Platt 1999 for two classes, "vector scaling" with one scale in Guo, Pleiss, Sun,
+Weinberger, ICML 2017, for more) does that for any number of classes. docs/decisions/0012 says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+
+from voxloop.errors import FormatError, InputError
+
+# Few held-out labels must not bend the probabilities: the prior weighs as much as so many of them.
+PRIOR_LABELS = 20.0
+# Below so many held-out labels of a class nothing is known of its scores.
+MIN_LABELS = 3
+# A leaf of one label says 0 or 1: no evidence is that strong.
+_FLOOR = 2e-3
+_SCALES = (0.2, 5.0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Probabilities ``softmax(scale * log p + offsets)``.
+
+    Attributes
+    ----------
+    scale
+        Below 1 makes probabilities less sure, above 1 more.
+    offsets
+        (k,) float64, sum to 0: shift the thresholds between the classes.
+    """
+
+    scale: float
+    offsets: NDArray[np.float64]
+
+    @classmethod
+    def none(cls, n_classes: int) -> Calibration:
+        """Return the calibration that changes nothing."""
+        return cls(1.0, np.zeros(n_classes))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `from_arrays` needs."""
+        return {"scale": np.array(self.scale), "offsets": self.offsets}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], n_classes: int) -> Calibration:
+        """Return the calibration that arrays from a stranger hold; raises `FormatError` if they are damaged."""
+        try:
+            scale, offsets = float(arrays["scale"]), np.asarray(arrays["offsets"], np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"the calibration is damaged: {error}") from None
+        low, high = _SCALES
+        if not (low <= scale <= high and offsets.shape == (n_classes,) and np.isfinite(offsets).all()):
+            raise FormatError(f"the calibration is damaged: scale {scale}, offsets of shape {offsets.shape}")
+        return cls(scale, offsets)
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it changes nothing."""
+        return self.scale == 1 and not self.offsets.any()
+
+    def apply(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return calibrated probabilities (n, k), rows sum to 1."""
+        if self.is_none:
+            return probabilities
+        return _softmax(self.scale * _log(probabilities) + self.offsets).astype(np.float32)
+
+
+def fit_calibration(held_out: ArrayLike, columns: ArrayLike, *, weights: ArrayLike | None = None) -> Calibration:
+    """Return the calibration under which held-out labels are most likely, every class weighing the same.
+
+    It minimises the mean over the classes of the log-loss, with a Gaussian prior around no change that weighs as much
+    as `PRIOR_LABELS` labels. The problem is convex.
+
+    Parameters
+    ----------
+    held_out
+        (m, k) probabilities of labels from trees that did not see them, rows sum to 1.
+    columns
+        (m,) the column that is right for each.
+    weights
+        (m,) positive weight of each label; 1 by default.
+
+    Returns
+    -------
+    Calibration
+        None of it (`Calibration.none`) if a class has fewer than `MIN_LABELS` labels.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not fit or a column does not exist.
+    """
+    P, right = np.asarray(held_out, np.float64), np.asarray(columns)
+    if P.ndim != 2 or right.shape != (len(P),) or (right.size and not 0 <= right.min() <= right.max() < P.shape[1]):
+        raise InputError(f"held_out has shape {P.shape} and columns {right.shape}; expected (m, k) and (m,) below k")
+    k = P.shape[1]
+    if np.bincount(right, minlength=k).min() < MIN_LABELS:
+        return Calibration.none(k)
+    of_label = np.ones(len(P)) if weights is None else np.asarray(weights, np.float64)
+    share = of_label / (k * np.bincount(right, of_label, minlength=k))[right]
+    logs, wanted, strength = _log(P), np.eye(k)[right], PRIOR_LABELS / len(P)
+
+    def loss(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        scale, offsets = x[0], x[1:]
+        found = _softmax(scale * logs + offsets)
+        change = x - start
+        error = share[:, np.newaxis] * (found - wanted)
+        slope = np.concatenate([[(error * logs).sum()], error.sum(axis=0)]) + strength * change
+        surprise = -(share * np.log(np.maximum((found * wanted).sum(axis=1), 1e-300))).sum()
+        return float(surprise + strength * (change @ change) / 2), slope
+
+    start = np.concatenate([[1.0], np.zeros(k)])
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[_SCALES] + [(None, None)] * k).x
+    return Calibration(float(best[0]), best[1:] - best[1:].mean())
+
+
+def _log(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    logs: NDArray[np.float64] = np.log(np.maximum(probabilities, _FLOOR, dtype=np.float64))
+    return logs
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    total: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return total

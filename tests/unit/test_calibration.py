@@ -1,0 +1,90 @@
+"""Calibration on held-out labels: what it mends, what it leaves alone, and that it needs labels enough."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from voxloop.classify import Calibration, fit_calibration
+from voxloop.classify.calibration import MIN_LABELS, PRIOR_LABELS
+from voxloop.errors import FormatError, InputError
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def draw(rng: np.random.Generator, n: int, k: int, *, scale: float, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that are right, classes drawn from them, and the same seen through a wrong scale and shift."""
+    right = softmax(rng.normal(0, 0.8, (n, k)))
+    columns = (rng.random((n, 1)) > np.cumsum(right, axis=1)).sum(axis=1).clip(max=k - 1)
+    return softmax((np.log(right) - shift) / scale), columns
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_a_wrong_scale_and_shift_are_found(k):
+    rng = np.random.default_rng(0)
+    shift = np.linspace(-1, 1, k)
+    seen, columns = draw(rng, 40_000, k, scale=0.5, shift=shift)
+    found = fit_calibration(seen, columns)
+    # Every class weighs the same, so the offsets are those under equal shares of the classes: these are near equal.
+    assert found.scale == pytest.approx(0.5, abs=0.06)
+    np.testing.assert_allclose(found.offsets, shift - shift.mean(), atol=0.15)
+
+
+def test_the_same_as_scikit_learn_without_a_prior():
+    """With two classes it is Platt's scaling, a logistic regression on the log-odds."""
+    rng = np.random.default_rng(1)
+    seen, columns = draw(rng, 20_000, 2, scale=2.0, shift=np.array([0.5, -0.5]))
+    found = fit_calibration(seen, columns)
+    odds = np.log(seen[:, 1] / seen[:, 0])[:, np.newaxis]
+    ours = found.apply(seen.astype(np.float32))[:, 1]
+    theirs = LogisticRegression(C=1e6, class_weight="balanced").fit(odds, columns).predict_proba(odds)[:, 1]
+    assert np.abs(ours - theirs).max() < 0.02  # of the prior and of the floor under probabilities
+
+
+def test_few_labels_change_little_and_no_fewer_than_three_a_class_anything():
+    P = np.tile([0.9, 0.1], (2 * MIN_LABELS, 1))
+    columns = np.repeat([0, 1], MIN_LABELS)
+    few = fit_calibration(P, columns)
+    assert 0 < few.offsets[1] < 2
+    many = fit_calibration(np.tile(P, (100, 1)), np.tile(columns, 100))
+    assert many.offsets[1] > few.offsets[1]
+    assert 2 * MIN_LABELS < PRIOR_LABELS
+    assert fit_calibration(P[1:], columns[1:]).is_none
+
+
+def test_labels_that_contradict_the_forest_do_not_turn_it_round():
+    rng = np.random.default_rng(0)
+    columns = rng.integers(0, 2, 500)
+    P = np.where(np.eye(2)[1 - columns] > 0, 0.9, 0.1)
+    found = fit_calibration(P, columns)
+    assert found.scale > 0
+
+
+def test_rows_sum_to_one_and_none_changes_nothing():
+    P = softmax(np.random.default_rng(0).normal(0, 4, (100, 3))).astype(np.float32)
+    P[0] = [1, 0, 0]
+    assert Calibration.none(3).apply(P) is P
+    changed = Calibration(0.7, np.array([1.0, 0.0, -1.0])).apply(P)
+    assert changed.dtype == np.float32
+    np.testing.assert_allclose(changed.sum(axis=1), 1, atol=1e-6)
+    assert (changed > 0).all()
+
+
+def test_a_heavy_label_counts_for_more():
+    P = np.tile([0.5, 0.5], (40, 1))
+    P[:20:2] = [0.8, 0.2]
+    columns = np.repeat([0, 1], 20)
+    weights = np.where(P[:, 0] > 0.7, 10.0, 0.1)
+    assert fit_calibration(P, columns, weights=weights).offsets[0] != fit_calibration(P, columns).offsets[0]
+
+
+def test_bad_input():
+    for columns in ([0, 1], [0, 1, 2], [0, 1, -1]):
+        with pytest.raises(InputError, match="held_out has shape"):
+            fit_calibration(np.full((3, 2), 0.5), columns)
+    with pytest.raises(FormatError, match="damaged"):
+        Calibration.from_arrays({"scale": np.array(1.0)}, 2)
