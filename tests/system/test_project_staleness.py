@@ -144,7 +144,10 @@ OTHERS = {
         "calibrated": False,
         "smoothing": 7, "seed": 7,
     },
-    QuerySpec: {"uncertainty": "min_max", "top_share": 0.7, "seed": 7},
+    QuerySpec: {
+        "strategy": "random", "uncertainty": "min_max", "tau": 7, "weight": 0.7, "top_share": 0.7, "radius": 7.0,
+        "budget": 7, "seed": 7,
+    },
 }  # fmt: skip
 
 
