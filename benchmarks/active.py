@@ -1,0 +1,88 @@
+"""Learning curves of the query strategies on the real volumes, and one table over all of them.
+
+    python -m benchmarks.active --out curves [--volumes epfl nuclei] [--strategies far feature] [--repeats 10]
+
+A run that was stopped goes on, strategies and repeats can be added later.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.volumes import VOLUMES
+from voxloop.simulate.benchmark import SimulationResult, run_simulation
+from voxloop.simulate.curves import SimulationSpec
+
+STRATEGIES = (
+    "far", "random", "feature", "combined", "geometric", "bald", "power", "clasp", "diverse",
+    "slices-feature", "planes-random", "planes-feature", "planes-combined",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the curves that are missing, print a table for each volume and one for all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.active", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results, a folder a volume")
+    parser.add_argument("--volumes", nargs="+", choices=VOLUMES, default=list(VOLUMES), metavar="NAME")
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), metavar="NAME")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of --inputs inputs (10)")
+    parser.add_argument("--inputs", type=int, default=19)
+    options = parser.parse_args(arguments)
+
+    spec = SimulationSpec(rounds=options.rounds, inputs_per_round=options.inputs)
+    options.out.mkdir(exist_ok=True)
+    results = {}
+    for name in options.volumes:
+        volume = VOLUMES[name]
+        results[name] = run_simulation(
+            volume.sample(),
+            options.out / name,
+            strategies=options.strategies,
+            repeats=options.repeats,
+            spec=spec,
+            n_learn=volume.n_learn,
+        )
+        print("\n".join(["", name, *volume_table(results[name])]), flush=True)
+    print("\n".join(["", f"all {len(results)} volumes", *overall_table(results)]))
+
+
+def volume_table(result: SimulationResult) -> list[str]:
+    """Return a Markdown table of one volume, the strategy with the largest area first."""
+    heading = (
+        f"{result.measure}; fully labelled {result.full[result.measure]:.3f}, "
+        f"supervoxels allow {result.oracle[result.measure]:.3f}"
+    )
+    lines = [heading, "", "| strategy | after 105 inputs | at the end (80 % of runs) | area | inputs to 95 % (runs) |"]
+    lines.append("|---|---|---|---|---|")
+    for s in sorted(result.summaries, key=lambda s: -s.area.mean):
+        middle = np.interp(105, s.inputs, s.mean)
+        spread = f"{s.final.mean:.3f} ({s.final.low:.3f} .. {s.final.high:.3f})"
+        needed = "never" if s.good_enough is None else f"{s.good_enough:.0f}"
+        reached = f"{needed} ({s.n_good_enough}/{s.n_repeats})"
+        lines.append(f"| `{s.strategy}` | {middle:.3f} | {spread} | {s.area.mean:.3f} | {reached} |")
+    return lines
+
+
+def overall_table(results: dict[str, SimulationResult]) -> list[str]:
+    """Return a Markdown table of the areas on each volume and their mean, and of the spread around 100 inputs."""
+    names = list(results)
+    lines = [f"| strategy | mean area | {' | '.join(names)} | width of 80 % at 105 inputs |"]
+    lines.append("|---|---|" + "---|" * (len(names) + 1))
+    tables = {name: {s.strategy: s for s in result.summaries} for name, result in results.items()}
+    strategies = list(tables[names[0]])
+    mean_area = {s: float(np.mean([tables[name][s].area.mean for name in names])) for s in strategies}
+    for s in sorted(strategies, key=lambda s: -mean_area[s]):
+        found = [tables[name][s] for name in names]
+        width = np.mean([np.interp(105, f.inputs, f.high) - np.interp(105, f.inputs, f.low) for f in found])
+        areas = " | ".join(f"{f.area.mean:.3f}" for f in found)
+        lines.append(f"| `{s}` | {mean_area[s]:.3f} | {areas} | {width:.3f} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
