@@ -267,3 +267,9 @@ def test_tables(voxloop, cells: Path) -> None:
     assert voxloop("table cells.voxloop classes c.csv --json").json == {"table": "classes", "path": "c.csv"}
     assert (cells / "c.csv").read_text().splitlines()[1].startswith("1,background,#")
     assert voxloop("table cells.voxloop classes c.csv").code == 2
+
+
+def test_meshes(voxloop, cells: Path) -> None:
+    assert voxloop("mesh cells.voxloop m.stl --class mitochondria").out == "m.stl: written\n"
+    assert (cells / "m.stl").stat().st_size > 1000
+    assert voxloop("mesh cells.voxloop m.stl").code == 2

@@ -28,6 +28,7 @@ COMMANDS = (
     "suggest",
     "export",
     "table",
+    "mesh",
     "batch",
     "export-model",
     "run",

@@ -30,6 +30,7 @@ from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.export import export, export_options
 from voxloop.project.folder import ProjectFolder
 from voxloop.project.history import History
+from voxloop.project.meshes import export_meshes
 from voxloop.project.model_file import Model
 from voxloop.project.planes import label_plane
 from voxloop.project.record import Specs
@@ -308,6 +309,44 @@ class Project(ProjectFolder):
             If an argument cannot be used, or a file exists.
         """
         return export(self.results(image), source, path, export_options(options), overwrite=overwrite)
+
+    def export_meshes(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        classes: Sequence[str | int] | None = None,
+        crop: tuple[slice, slice, slice] | None = None,
+        smoothing: int = 10,
+        image: int = 0,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Write the surface of each class as triangles; needs ``voxloop[meshes]``.
+
+        Surfaces are closed, also at the border of the image, and lie half a voxel around the voxels' centres. Their
+        coordinates (x, y, z) are in the unit of the voxel size, with the centre of the image's first voxel at 0.
+
+        Parameters
+        ----------
+        path
+            Where to: ``.stl``, ``.ply`` or ``.obj``, with ``{class}`` in it for a file a class.
+        classes
+            Names or ids; by default all that have voxels.
+        crop
+            Three slices (z, y, x) in voxels of the image: a part of it.
+        smoothing
+            Rounds of Taubin's smoothing, which rounds the voxels' steps and keeps the size; 0 leaves them.
+        image
+            Which image.
+        overwrite
+            Whether existing files may be replaced.
+
+        Raises
+        ------
+        InputError
+            If an argument cannot be used, or the surface takes more than the memory budget (some 700 bytes a vertex).
+        """
+        results = self.results(image)
+        return export_meshes(results, path, classes=classes, crop=crop, smoothing=smoothing, overwrite=overwrite)
 
     def table(self, kind: TableKind, image: int = 0) -> dict[str, NDArray[Any]]:
         """Return a table of an image as columns by name.
