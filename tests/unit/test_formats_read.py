@@ -209,6 +209,10 @@ def test_the_finest_scale_of_an_n5_pyramid(tmp_path):
     assert same(volume, STACK)
     assert volume.spacing == (40, 4, 4)
     assert open_volume(pyramid / "s1").spacing == (40, 8, 8)
+    assert same(open_volume(tmp_path / "a.n5", scale=1), STACK[:, ::2, ::2])
+    assert open_volume(tmp_path / "a.n5", scale=1).name == "a"
+    with pytest.raises(InputError, match="has 2 scales"):
+        open_volume(pyramid, scale=2)
     write_n5(tmp_path / "a.n5" / "labels")
     with pytest.raises(InputError, match="holds 3 datasets: labels, setup0/s0, setup0/s1; choose one, such as"):
         open_volume(tmp_path / "a.n5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
@@ -14,8 +15,8 @@ import tifffile
 import zarr
 
 from voxloop.blocks import Box, partition
-from voxloop.errors import InputError
-from voxloop.io import open_labels, open_volume
+from voxloop.errors import FormatError, InputError
+from voxloop.io import create_volume, open_labels, open_volume, save_volume
 from voxloop.io.units import common_spacing, stored_unit, unit_name
 
 RNG = np.random.default_rng(7)
@@ -402,3 +403,33 @@ def test_real_volumes_open(real_data, folder, image, labels, shape):
         assert (volume.shape, volume.n_channels, volume.spacing) == (shape, 1, (2, 1, 1))
         box = Box((shape[0] - 3, 10, 20), (shape[0], 70, 80))
         np.testing.assert_array_equal(volume.read(box)[0], tifffile.imread(path)[box.slices])
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_scale_of_a_pyramid(tmp_path, version):
+    array = np.arange(20 * 130 * 140, dtype=np.uint32).reshape(20, 130, 140)
+    with create_volume(
+        tmp_path / "a.zarr", array.shape, array.dtype, spacing=(20, 5, 5), unit="nm", content="labels", ome_zarr=version
+    ) as writer:
+        writer.write(Box.of_shape(array.shape), array)
+    coarse = open_volume(tmp_path / "a.zarr", scale=1)
+    np.testing.assert_array_equal(coarse.read()[0], array[:, ::2, ::2])
+    assert (coarse.spacing, coarse.unit, coarse.name) == ((20, 10, 10), "nanometer", "a")
+    assert open_volume(coarse.path).spacing == coarse.spacing
+    assert open_volume(tmp_path / "a.zarr", scale=0).shape == array.shape
+    with pytest.raises(InputError, match="has 3 scales, counted from 0"):
+        open_volume(tmp_path / "a.zarr", scale=3)
+    with pytest.raises(InputError, match="no OME-Zarr or N5 pyramid"):
+        open_volume(tmp_path / "a.zarr" / "0", scale=0)
+
+
+def test_a_scale_outside_of_its_image_is_refused(tmp_path):
+    save_volume(tmp_path / "a.zarr", np.zeros((3, 4, 5), np.uint8))
+    zarr.save_array(tmp_path / "other", np.zeros((3, 4, 5), np.uint8))
+    document = tmp_path / "a.zarr" / "zarr.json"
+    for path in ("../other", str(tmp_path / "other")):
+        changed = json.loads(document.read_text())
+        changed["attributes"]["ome"]["multiscales"][0]["datasets"][0]["path"] = path
+        document.write_text(json.dumps(changed))
+        with pytest.raises(FormatError, match="not in it"):
+            open_volume(tmp_path / "a.zarr")

@@ -44,6 +44,16 @@ def read(path: Path) -> StoredImage:
         return StoredImage(N5Array(folder), axes, sizes, tuple(str(name) for name in names))
 
 
+def scales(path: Path) -> list[Path]:
+    """Return the scales s0, s1, ... of the pyramid in `path`, the finest first; none if there is no pyramid."""
+    with reading(path, "N5"):
+        if "dimensions" in _attributes(path):
+            return []
+        finest = _sole_dataset(path)
+        found = [folder for folder in finest.parent.iterdir() if re.fullmatch(r"s\d+", folder.name)]
+        return sorted(found, key=lambda folder: int(folder.name[1:])) if finest.name == "s0" else []
+
+
 @dataclass(frozen=True)
 class N5Array(StoredArray):
     """The N5 dataset in a folder, its last axis first."""

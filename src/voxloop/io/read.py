@@ -24,6 +24,7 @@ def open_volume(
     frame: int | None = None,
     name: str | None = None,
     dataset: str | None = None,
+    scale: int | None = None,
 ) -> Volume:
     """Open an image; its voxels stay in the file until a block is read.
 
@@ -48,6 +49,8 @@ def open_volume(
         What the volume is called; by default the file's name without its suffix, and the frame.
     dataset
         Which of several in a container, the same as a longer `path`: ``"volumes/raw"`` for ``cells.h5/volumes/raw``.
+    scale
+        Which scale of an OME-Zarr or N5 pyramid, 0 for the finest, the same as a longer `path`.
 
     Returns
     -------
@@ -68,10 +71,12 @@ def open_volume(
     path = Path(path).expanduser()
     if dataset is not None:
         path = path / dataset.lstrip("/")
+    own_name = name_without_suffix(path) if frame is None else f"{name_without_suffix(path)}-t{frame}"
+    if scale is not None:
+        path = _path_of_scale(path, scale)
     stored = format_of_file(path).module.read(path)
     try:
         volume = _described(stored, axes=axes, spacing=spacing, unit=unit, frame=frame)
-        own_name = name_without_suffix(path) if frame is None else f"{name_without_suffix(path)}-t{frame}"
         volume = replace(volume, name=name or own_name, path=path)
         return volume if channels is None else volume.with_channels(channels)
     except InputError as error:
@@ -114,6 +119,18 @@ def open_labels(
     if volume.n_channels > 1:
         raise InputError(f"{path} has {volume.n_channels} channels; expected labels: one channel")
     return volume
+
+
+def _path_of_scale(path: Path, scale: int) -> Path:
+    """Return the path of one scale of a pyramid, 0 for the finest."""
+    format_ = format_of_file(path)
+    find = getattr(format_.module, "scales", None)
+    scales: list[Path] = find(path) if find else []
+    if not scales:
+        raise InputError(f"scale is {scale} but {path} is no OME-Zarr or N5 pyramid of several scales")
+    if not 0 <= scale < len(scales):
+        raise InputError(f"scale is {scale} but {path} has {len(scales)} scales, counted from 0")
+    return scales[scale]
 
 
 def _described(

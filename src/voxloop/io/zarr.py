@@ -64,6 +64,14 @@ def read(path: Path) -> StoredImage:
         return _scale(path, multiscale, multiscale["datasets"][0], node.attrs.asdict())
 
 
+def scales(path: Path) -> list[Path]:
+    """Return the scales of the OME-Zarr image in `path`, the finest first; none if there is no such image."""
+    with reading(path, "Zarr"):
+        node = zarr.open(path, mode="r")
+        multiscale = None if isinstance(node, zarr.Array) else _multiscale(node.attrs.asdict())
+        return [] if multiscale is None else [path / dataset["path"] for dataset in multiscale["datasets"]]
+
+
 def _multiscale(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the first multiscale image in a group's attributes: under `ome` from 0.5 on."""
     multiscales = cast("Mapping[str, Any]", attributes.get("ome", attributes)).get("multiscales")
@@ -87,7 +95,10 @@ def _scale(
     group: Path, multiscale: Mapping[str, Any], dataset: Mapping[str, Any], attributes: Mapping[str, Any]
 ) -> StoredImage:
     """Return one scale of a multiscale image: its array, axes, voxel size and channel names."""
-    if not (group / dataset["path"]).is_dir():
+    name = Path(dataset["path"])
+    if name.is_absolute() or ".." in name.parts:  # not for a stranger to choose
+        raise FormatError(f"{group} names a scale {dataset['path']!r}, which is not in it")
+    if not (group / name).is_dir():
         raise FormatError(f"{group} names a scale {dataset['path']!r} but does not hold it")
     array = ZarrArray(group / dataset["path"])
     axes = multiscale["axes"]

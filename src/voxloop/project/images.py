@@ -17,6 +17,7 @@ from voxloop.blocks import Box, Shape3
 from voxloop.color import as_lab
 from voxloop.errors import InputError, MissingFileError, ProjectError
 from voxloop.io import open_labels, open_volume, source_exists
+from voxloop.io.units import unit_name
 from voxloop.specs import PositiveFloat, Spec, digest_of
 from voxloop.volume import ArrayLike, Volume
 
@@ -147,7 +148,7 @@ def record_image(
     if isinstance(image, Volume):
         if frame is not None:
             raise InputError("frame goes with a file; a Volume has one time point")
-        volume = image.with_spacing(spacing or image.spacing, unit)
+        volume = image.with_spacing(spacing or image.spacing, unit_name(unit or image.unit))
     else:
         volume = open_volume(image, axes=axes, spacing=spacing, unit=unit, frame=frame)
     chosen = None if channels is None else volume.channel_indices(channels)
