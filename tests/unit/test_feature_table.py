@@ -113,7 +113,7 @@ def test_preview_equals_the_volume(family: str, sigma: float) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     image = noise((4, 5, 6))
     volume, ones = Volume(image), np.ones(image.shape, np.uint32)
-    with pytest.raises(InputError, match=r"labels has shape \(4, 5, 5\) but the volume has shape \(4, 5, 6\)"):
+    with pytest.raises(InputError, match=r"labels has shape \(4, 5, 5\) but volume has shape \(4, 5, 6\)"):
         compute_scale(volume, ones[:, :, 1:], 1, 1.0)
     with pytest.raises(InputError, match="labels has dtype float32"):
         compute_scale(volume, ones.astype(np.float32), 1, 1.0)

@@ -101,10 +101,10 @@ def test_a_small_budget_runs_fewer_blocks_at_once(monkeypatch: pytest.MonkeyPatc
             running -= 1
         return pool(*arguments)  # type: ignore[arg-type]
 
-    from voxloop.features import table
+    from voxloop.features import pool as module
 
-    pool = table._pool_block
-    monkeypatch.setattr(table, "_pool_block", watched)
+    pool = module.pool_block
+    monkeypatch.setattr(module, "pool_block", watched)
     volume = Volume.from_array(np.random.default_rng(0).integers(0, 255, (32, 64, 64), np.uint8))
     labels = np.arange(volume.n_voxels).reshape(volume.shape) // 4096 + 1
     settings = {"block_shape": (16, 32, 32), "executor": ThreadExecutor(4)}

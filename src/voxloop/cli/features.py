@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (default: all)",
     )
     parser.add_argument("--definition", help="voxloop (default) or ilastik")
-    parser.add_argument("--statistics", nargs="+", help="some of mean std (default: both)")
+    parser.add_argument("--statistics", nargs="+", help="some of mean std min max q10 q50 q90 (default: mean std)")
 
 
 def run(options: argparse.Namespace, output: Output) -> None:

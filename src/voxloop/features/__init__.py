@@ -3,7 +3,7 @@
 from voxloop.features.context import with_context
 from voxloop.features.filters import filter_block, preview_feature, scale_channels
 from voxloop.features.scales import halo
-from voxloop.features.table import FeatureTable, compute_features, compute_scale
+from voxloop.features.table import FeatureTable, compute_features, compute_scale, pool_volume
 
 __all__ = [
     "FeatureTable",
@@ -11,6 +11,7 @@ __all__ = [
     "compute_scale",
     "filter_block",
     "halo",
+    "pool_volume",
     "preview_feature",
     "scale_channels",
     "with_context",

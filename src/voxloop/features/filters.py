@@ -281,7 +281,7 @@ def _smooth_voxels(
     thickness = max(1, SLAB_VOXELS // (voxels.shape[0] * n_x))
     for start in range(0, voxels.shape[1], thickness):
         rows = slice(start, start + thickness)
-        slab = _as_float32(voxels[:, rows])
+        slab = as_float32(voxels[:, rows])
         smoothed = np.empty((n_z, *slab.shape[1:]), np.float32)
         convolve.smooth_z(slab, padded[0], tables[0], scale.steps[0], smoothed)
         along_z[:, rows] = smoothed
@@ -356,7 +356,8 @@ class _StructureTensor:
             )  # fmt: skip
 
 
-def _as_float32(voxels: NDArray[np.generic]) -> Field:
+def as_float32(voxels: NDArray[np.generic]) -> Field:
+    """Return voxels as float32, or raise `InputError` if one of them is not finite."""
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(voxels, dtype=np.float32)
     if voxels.dtype.kind == "f" and not np.isfinite(converted).all():

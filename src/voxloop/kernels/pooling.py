@@ -171,3 +171,40 @@ def add_moments(responses: Float32, starts: Int32, numbers: Int32, sums: Float64
         k += 2
     if k < n:
         _add_1(flat, stride, starts, numbers, flat_sums, flat_squares, n, k)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_extremes(responses: Float32, starts: Int32, numbers: Int32, lowest: Float32, highest: Float32) -> None:
+    """Lower and raise the extremes (n, k) float32 of the supervoxels; the rest as for `add_moments`."""
+    for k in range(responses.shape[0]):
+        row = responses[k]
+        for run in range(numbers.size):
+            if numbers[run] == 0:
+                continue
+            at = numbers[run] - 1
+            low, high = lowest[at, k], highest[at, k]
+            for i in range(starts[run] - starts[0], starts[run + 1] - starts[0]):
+                low = min(low, row[i])
+                high = max(high, row[i])
+            lowest[at, k], highest[at, k] = low, high
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_histogram(
+    responses: Float32, starts: Int32, numbers: Int32, low: Float32, per_width: Float32, histogram: NDArray[np.uint32]
+) -> None:
+    """Count the responses in bins (n, k, b) uint32 that start at `low` (k,); the first and the last one are open.
+
+    `per_width` (k,) is how many bins there are to a unit of the response; the rest as for `add_moments`.
+    """
+    last = histogram.shape[2] - 1
+    for k in range(responses.shape[0]):
+        row = responses[k]
+        for run in range(numbers.size):
+            if numbers[run] == 0:
+                continue
+            bins = histogram[numbers[run] - 1, k]
+            for i in range(starts[run] - starts[0], starts[run + 1] - starts[0]):
+                position = (row[i] - low[k]) * per_width[k]
+                # Compared as float: far outside, a cast to an integer would be undefined.
+                bins[int(min(max(position, np.float32(0)), np.float32(last)))] += np.uint32(1)
