@@ -159,3 +159,14 @@ def test_digests_follow_every_field(spec) -> None:
     assert digests == [
         spec(**fields).digest for fields in ({}, *({name: value} for name, value in OTHERS[spec].items()))
     ]
+
+
+def test_a_table_too_large_for_memory_gives_the_same_bytes(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Project.open(cells / "cells.voxloop") as project:
+        whole = project.predict().probabilities.tobytes()
+    shutil.rmtree(cells / "cells.voxloop" / "cache")
+    shutil.rmtree(cells / "cells.voxloop" / "models")
+    monkeypatch.setattr(stages, "TABLE_SHARE", 0.0)
+    with Project.open(cells / "cells.voxloop") as project:
+        assert not isinstance(project.features().values, np.ndarray)
+        assert project.predict().probabilities.tobytes() == whole

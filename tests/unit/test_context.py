@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxloop.classify.forest import fit_forest
 from voxloop.errors import InputError
-from voxloop.features import FeatureTable, with_context
+from voxloop.features import FeatureTable, join_lazily, with_context
+from voxloop.specs import ClassifierSpec
 from voxloop.supervoxels import Adjacency
 
 
@@ -73,3 +75,27 @@ def test_renumbering_turns_the_rows():
 def test_bad_input():
     with pytest.raises(InputError, match="graph has 3 supervoxels but the table has 2 rows"):
         with_context(table_of(2), Adjacency(np.zeros((0, 2), np.int64), np.zeros(0), 3), 1)
+
+
+@given(graphs(), st.integers(0, 4), st.data())
+def test_rows_put_together_lazily_have_the_same_bytes(graph, depth, data):
+    tables = [table_of(graph.n, 1), FeatureTable(table_of(graph.n, 2).values[:, :2].copy(), ("d", "e"))]
+    whole = with_context(FeatureTable.join(tables), graph, depth)
+    lazy = join_lazily(tables, graph, depth)
+    rows = np.array(data.draw(st.lists(st.integers(0, graph.n - 1), max_size=10)), np.int64)
+    assert lazy.names == whole.names
+    assert lazy.values.shape == whole.values.shape
+    assert lazy.values[rows].tobytes() == whole.values[rows].tobytes()
+    assert lazy.values[2:5].tobytes() == whole.values[2:5].tobytes()
+    assert np.asarray(lazy.values).tobytes() == whole.values.tobytes()
+
+
+def test_a_forest_takes_lazy_rows():
+    rng = np.random.default_rng(0)
+    table = FeatureTable(rng.normal(size=(9000, 4)).astype(np.float32), tuple("abcd"))
+    edges = np.stack([np.arange(1, 9000), np.arange(2, 9001)], axis=1)
+    graph = Adjacency(edges, np.ones(8999), 9000)
+    whole, lazy = with_context(table, graph, 2).values, join_lazily([table], graph, 2).values
+    rows = np.arange(0, 9000, 30)
+    forest = fit_forest(whole[rows], (whole[rows, 0] > 0) + 1, ClassifierSpec(n_trees=5))
+    assert forest.predict(lazy).tobytes() == forest.predict(whole).tobytes()

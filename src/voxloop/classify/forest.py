@@ -99,8 +99,9 @@ class Forest:
         self, values: ArrayLike, leaves: NDArray[np.float32], executor: Executor | None
     ) -> NDArray[np.float32]:
         """Return for each row of a table the sum over the trees of what its leaf has in `leaves` (nodes, ...)."""
-        table = np.ascontiguousarray(values, np.float32)
-        if table.ndim != 2 or table.shape[1] != self.n_features:
+        # A table larger than memory gives its rows when they are asked for.
+        table: Any = values if hasattr(values, "shape") else np.asarray(values, np.float32)
+        if len(table.shape) != 2 or table.shape[1] != self.n_features:
             raise InputError(f"values has shape {table.shape} but the forest was trained on {self.n_features} features")
         out = np.zeros((table.shape[0], leaves.shape[1]), np.float32)
         inner = self.feature >= 0
@@ -110,7 +111,8 @@ class Forest:
 
         def sum_rows(start: int) -> None:
             rows = slice(start, start + _ROWS_A_TASK)
-            sum_trees(table[rows], self.roots, feature, threshold, left, leaves, out[rows])
+            part = np.ascontiguousarray(table[rows], np.float32)
+            sum_trees(part, self.roots, feature, threshold, left, leaves, out[rows])
 
         for _ in in_this_process(executor).map(sum_rows, range(0, table.shape[0], _ROWS_A_TASK)):
             pass

@@ -1,9 +1,9 @@
 """Filter features of voxels, pooled over supervoxels as they are computed."""
 
-from voxloop.features.context import with_context
+from voxloop.features.context import join_lazily, with_context
 from voxloop.features.filters import filter_block, preview_feature, scale_channels
 from voxloop.features.scales import halo
-from voxloop.features.table import FeatureTable, compute_features, compute_scale, pool_volume
+from voxloop.features.table import FeatureTable, compute_features, compute_scale, pool_volume, scale_columns
 
 __all__ = [
     "FeatureTable",
@@ -11,8 +11,10 @@ __all__ = [
     "compute_scale",
     "filter_block",
     "halo",
+    "join_lazily",
     "pool_volume",
     "preview_feature",
     "scale_channels",
+    "scale_columns",
     "with_context",
 ]

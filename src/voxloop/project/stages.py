@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from voxloop.blocks import Executor, Progress, Shape3
 from voxloop.errors import InputError
-from voxloop.features import FeatureTable, compute_scale, with_context
+from voxloop.features import FeatureTable, compute_scale, join_lazily, scale_columns, with_context
 from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.images import ProjectImage
 from voxloop.specs import FeatureSpec, SlicSpec, digest_of
@@ -27,6 +28,9 @@ Value = TypeVar("Value")
 # Raised when a stage gives other bits for the same specs, so that what an older version computed counts as stale.
 SUPERVOXELS_VERSION = 2
 FEATURES_VERSION = 2
+
+# A feature table that takes more of the memory budget than this is put together row by row.
+TABLE_SHARE = 0.25
 
 
 class Kept:
@@ -167,21 +171,33 @@ class ImageStages:
 
     def _join_scales(self, slic_spec: SlicSpec, spec: FeatureSpec) -> FeatureTable:
         digests = scale_digests(self.content_digest, slic_spec, spec)
-        table = FeatureTable.join(self._scale(slic_spec, spec, sigma, digest) for sigma, digest in digests.items())
-        return with_context(table, self.supervoxels(slic_spec).graph, spec.context)
+        tables = [self._scale(slic_spec, spec, sigma, digest) for sigma, digest in digests.items()]
+        graph = self.supervoxels(slic_spec).graph
+        n_bytes = 4 * graph.n * sum(len(table.names) for table in tables) * (spec.context + 1)
+        if n_bytes > self.memory * TABLE_SHARE:
+            return join_lazily(tables, graph, spec.context)
+        return with_context(FeatureTable.join(tables), graph, spec.context)
 
     def _scale(self, slic_spec: SlicSpec, spec: FeatureSpec, sigma: float, digest: str) -> FeatureTable:
         """Return the features at one sigma, from the cache if they are there."""
         name, supervoxels = scale_entry(self.index, sigma), self.supervoxels(slic_spec)
         if loaded := read_entry(self.cache, name, digest, lambda entry: _read_table(entry, supervoxels.n)):
             return loaded
-        table = compute_scale(
-            self.image.volume, supervoxels.labels, supervoxels.n, sigma=sigma, spec=spec,
-            executor=self.executor, progress=self.progress, memory=self.memory,
-        )  # fmt: skip
-        if self.save:
-            self.cache.put(name, digest, {"values": table.values}, meta={"names": list(table.names)})
-        return table
+        volume, columns = self.image.volume, scale_columns(self.image.volume, sigma, spec)
+
+        def compute(out: NDArray[np.float32] | None) -> FeatureTable:
+            return compute_scale(
+                volume, supervoxels.labels, supervoxels.n, sigma=sigma, spec=spec, sizes=supervoxels.sizes, out=out,
+                executor=self.executor, progress=self.progress, memory=self.memory,
+            )  # fmt: skip
+
+        if not self.save:
+            return compute(None)
+        sizes = {"values": ((supervoxels.n, len(columns)), np.float32)}
+        with self.cache.create(name, digest, sizes) as draft:
+            draft.meta["names"] = list(columns)
+            table = compute(draft.arrays["values"])
+        return read_entry(self.cache, name, digest, lambda entry: _read_table(entry, supervoxels.n)) or table
 
 
 def _check_tables(supervoxels: Supervoxels) -> None:
@@ -229,7 +245,12 @@ def _check_array(
     low: int | None = None,
     high: int | None = None,
 ) -> None:
-    if array.shape != shape or array.dtype.kind not in kinds or not np.isfinite(array).all():
+    rows = 1 + 2**22 // max(1, prod(shape[1:]))  # of a large table not all at once
+    if (
+        array.shape != shape
+        or array.dtype.kind not in kinds
+        or not all(np.isfinite(array[i : i + rows]).all() for i in range(0, len(array), rows))
+    ):
         raise InputError(f"{name} is {array.dtype} of shape {array.shape}, or not finite")
     if (low is not None and array.min(initial=low) < low) or (high is not None and array.max(initial=high) > high):
         raise InputError(f"{name} reaches from {array.min()} to {array.max()}")
