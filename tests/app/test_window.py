@@ -140,7 +140,7 @@ def test_a_project_dropped_on_the_window_opens_in_the_dock(window: Open, project
 
 
 def test_a_layer_of_another_plugin_becomes_a_project(window: Open, tmp_path: Path) -> None:
-    from voxloop.app.pages import layer_volume
+    from voxloop.app.data_page import layer_volume
 
     desk = window()
     rng = np.random.default_rng(0)
@@ -164,7 +164,7 @@ def test_qt_keeps_its_references_to_none(window: Open) -> None:
 def test_the_volume_of_a_layer(shape: tuple[int, ...]) -> None:
     from napari.layers import Image
 
-    from voxloop.app.pages import layer_volume
+    from voxloop.app.data_page import layer_volume
 
     data = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     is_rgb = shape[-1] == 3

@@ -264,12 +264,12 @@ class Controller(Session):
         if self.layers.image.record.shape[0] == 1 and axis != 0:
             self.notified.emit("info", "the image is flat: there is nothing to see from the side")
             return
-        adapter.look_at(self.viewer, axis, tuple(float(p) for p in self.viewer.dims.point))
+        adapter.look_at(self.viewer, axis, adapter.point_of(self.viewer))
         self.changed.emit("shown")
 
     def turn(self) -> None:
         """Look along the next axis."""
-        self.view_along((self.viewer.dims.order[0] + 1) % 3)
+        self.view_along((adapter.looked_along(self.viewer) + 1) % 3)
 
     def place_at_pointer(self) -> None:
         """Bring the side views to the point that the mouse points at."""
@@ -377,17 +377,18 @@ class Controller(Session):
         adapter.bind_keys([*self.layers.all, self.viewer], self.keys)
 
     def _layer_removed(self, event: Any) -> None:
-        """Say how to get the labels back if somebody else took their layer out."""
-        layers = self.layers
+        """Say how to get a layer back if somebody else took it out."""
+        layers, name = self.layers, event.value.name
+        if layers is None or not any(layer is event.value for layer in layers.all):
+            return
 
         def say() -> None:
-            if self.layers is layers and layers is not None and not layers.is_removed:
-                self.notified.emit(
-                    "warning", "the labels layer is gone, the strokes are safe: choose the image under Data to see them"
-                )
+            if self.layers is layers and not layers.is_removed:
+                is_labels = event.value is layers.labels
+                what = "the labels layer is gone, the strokes are safe" if is_labels else f"{name} is gone"
+                self.notified.emit("warning", f"{what}: choose the image under Data to see it again")
 
-        if layers is not None and event.value is layers.labels:
-            self.dispatch(say)  # later: a window that closes takes all layers out first
+        self.dispatch(say)  # later: a window that closes takes all layers out first
 
     def _mode_changed(self, _event: Any) -> None:
         adapter.show_help(self.viewer, self.layers.labels, HELP_LINE)
@@ -474,7 +475,7 @@ class Controller(Session):
 
     def go_to(self, voxel: tuple[int, int, int]) -> None:
         """Show the slice through a voxel, in the direction that is looked along."""
-        self._look_at(self.viewer.dims.order[0], voxel)
+        self._look_at(adapter.looked_along(self.viewer), voxel)
 
     def _look_at(self, axis: int, voxel: tuple[int, int, int]) -> None:
         world = self.layers.labels.data_to_world(voxel)
@@ -495,7 +496,7 @@ class Controller(Session):
         else:
             self.layers.point_out(self.review.supervoxel)
             middle = middle_voxel(self.tables[self.image], self.review.supervoxel)
-            self._look_at(self.viewer.dims.order[0], middle)
+            self._look_at(adapter.looked_along(self.viewer), middle)
             if self._view_before_review is None:
                 self._view_before_review = adapter.view_of(self.viewer)
             world = self.layers.labels.data_to_world(middle)

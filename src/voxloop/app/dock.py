@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QButtonGroup,
     QHBoxLayout,
@@ -24,8 +25,10 @@ from qtpy.QtWidgets import (
 
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
+from voxloop.app.data_page import DataPage
+from voxloop.app.export_page import ExportPage
 from voxloop.app.label_page import LabelPage
-from voxloop.app.pages import DataPage, ExportPage, FeaturesPage, KeysPage, SupervoxelsPage, choice
+from voxloop.app.pages import FeaturesPage, KeysPage, SupervoxelsPage, choice
 from voxloop.app.panels import Panels
 from voxloop.app.strokes_page import StrokesPage
 from voxloop.project import warm_up
@@ -39,6 +42,7 @@ _MARK_TIPS = {"ready": "done", "stale": "something it depends on has changed", "
 # napari's themes leave checked tool buttons as they are; which step, class or eraser is chosen must be seen.
 _STYLE = """
 QToolButton[class="choice"] { padding: 4px 6px; border-radius: 3px; }
+QToolButton::menu-indicator { image: none; }
 QToolButton[class="choice"]:checked { background-color: #4a62c7; color: white; font-weight: bold; }
 """
 
@@ -118,6 +122,16 @@ class Dock(QWidget):
         if index < len(self._steps):
             self._steps[index].setChecked(True)
 
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
+        """Take a file or folder."""
+        if len(event.mimeData().urls()) == 1 and event.mimeData().urls()[0].isLocalFile():
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+        """Open the project or image that is dropped here."""
+        self.controller.propose(event.mimeData().urls()[0].toLocalFile())
+        self.show_step(_DATA)
+
     def close_down(self) -> None:
         """Stop everything before the window goes."""
         self._clock.stop()
@@ -146,7 +160,8 @@ class Dock(QWidget):
         layout.addWidget(self._stack, 1)
         layout.addWidget(self.job)
         layout.addWidget(self.saved)
-        self.setMinimumWidth(400)
+        self.setMinimumWidth(430)
+        self.setAcceptDrops(True)
         self.setStyleSheet(_STYLE)
 
     def _on_changed(self, what: str) -> None:
@@ -155,6 +170,8 @@ class Dock(QWidget):
             self.show_step(_LABEL if self._stack.currentIndex() == page else page)
             self.pages[page].refresh(what)
             return
+        if what == "files" and (self.controller.pending or self.controller.moved):
+            self.show_step(_DATA)
         if what == "project" and self.controller.project is not None:
             self.show_step(_LABEL)
             adapter.focus_canvas(self._viewer)

@@ -363,7 +363,7 @@ class LabelPage(Page):
             box.setEnabled(layer is not None)
             box.setChecked(layer is not None and layer.visible)
         for axis, plane in enumerate(self.planes):
-            plane.setChecked(axis == self.controller.viewer.dims.order[0])
+            plane.setChecked(axis == adapter.looked_along(self.controller.viewer))
         self.sides.setChecked(self.controller.sides.is_on)
         self.solid.setChecked(self.controller.solid.is_on)
 

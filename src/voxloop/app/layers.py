@@ -140,6 +140,12 @@ class ProjectLayers:
         derived = (self.mask, self.prediction, self.uncertainty, self.outlines, self.top, self.trace, self.labels)
         return [*self.input, *(layer for layer in derived if layer is not None)]
 
+    @property
+    def results(self) -> list[Any]:
+        """The layers of what was computed: prediction, uncertainty, outlines, most uncertain."""
+        found = (self.prediction, self.uncertainty, self.outlines, self.top)
+        return [layer for layer in found if layer is not None]
+
     def remove(self) -> None:
         """Take the layers out of the viewer."""
         self.is_removed = True

@@ -134,34 +134,51 @@ def look_at(viewer: Viewer, axis: int, point: tuple[float, float, float]) -> Non
 
     The view moves only if the point is not well inside it: who knows the place should not have to find it again.
     """
-    order = (axis, *(a for a in range(3) if a != axis))
+    before = extra_axes(viewer)
+    order = (*range(before), before + axis, *(before + a for a in range(3) if a != axis))
     turned = viewer.dims.ndisplay != 2 or tuple(viewer.dims.order) != order
     viewer.dims.ndisplay = 2
     viewer.dims.order = order
-    viewer.dims.set_point(range(3), point)
+    viewer.dims.set_point(range(before, before + 3), point)
     if turned:
         viewer.reset_view()
     camera = viewer.scene.camera
     # The camera's last two coordinates are those on screen, down and to the right.
-    here = np.array([point[a] for a in order[1:]])
+    here = np.array([point[a - before] for a in order[-2:]])
     half = np.array(viewer.canvas.size) / camera.zoom / 2
     if np.any(np.abs(here - camera.center[1:]) > _WELL_INSIDE * half):
         camera.center = (0.0, *(float(c) for c in here))
 
 
+def extra_axes(viewer: Viewer) -> int:
+    """Return how many axes come before z, y, x: none, unless somebody adds a layer with time."""
+    return max(0, viewer.dims.ndim - 3)
+
+
+def looked_along(viewer: Viewer) -> int:
+    """Return the axis (0, 1, 2 for z, y, x) across which the slice on screen lies."""
+    return int(viewer.dims.order[-3]) - extra_axes(viewer) if viewer.dims.ndim >= 3 else 0
+
+
+def point_of(viewer: Viewer) -> tuple[float, float, float]:
+    """Return the point (z, y, x in world units) that the sliders stand for."""
+    z, y, x = (float(p) for p in tuple(viewer.dims.point)[-3:])
+    return z, y, x
+
+
 def look_closely(viewer: Viewer, point: tuple[float, float, float], radius: float) -> None:
     """Bring `point` (z, y, x in world units) to the middle of the view, with at most `radius` around it."""
     camera = viewer.scene.camera
-    camera.center = (0.0, *(float(point[a]) for a in viewer.dims.order[1:]))
+    before = extra_axes(viewer)
+    camera.center = (0.0, *(float(point[a - before]) for a in viewer.dims.order[-2:]))
     camera.zoom = max(camera.zoom, min(viewer.canvas.size) / (2 * radius))
 
 
 def view_center(viewer: Viewer) -> tuple[float, float, float]:
     """Return the point (z, y, x in world units) in the visible slice that is in the middle of the view."""
-    z, y, x = (float(p) for p in viewer.dims.point)
-    point = [z, y, x]
-    for axis, at in zip(viewer.dims.order[1:], viewer.scene.camera.center[1:], strict=True):
-        point[axis] = float(at)
+    point = list(point_of(viewer))
+    for axis, at in zip(viewer.dims.order[-2:], viewer.scene.camera.center[1:], strict=True):
+        point[axis - extra_axes(viewer)] = float(at)
     z, y, x = point
     return z, y, x
 
@@ -178,10 +195,10 @@ def restore_view(viewer: Viewer, view: tuple[Any, float]) -> None:
 
 def shown_slice(viewer: Viewer, layer: Layer) -> tuple[int, int] | None:
     """Return the slice of `layer` on screen as axis and index; None in 3D."""
-    if viewer.dims.ndisplay != 2 or viewer.dims.ndim != 3:
+    if viewer.dims.ndisplay != 2 or viewer.dims.ndim < 3:
         return None
-    axis = viewer.dims.order[0]
-    index = round(float(layer.world_to_data(viewer.dims.point)[axis]))
+    axis = looked_along(viewer)
+    index = round(float(layer.world_to_data(point_of(viewer))[axis]))
     return axis, min(max(index, 0), layer.data.shape[axis] - 1)
 
 

@@ -1,4 +1,4 @@
-"""The steps around labelling: Data, Supervoxels, Features, Export, and the list of keys."""
+"""What the pages have in common, and the steps Supervoxels and Features and the list of keys."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
 from voxloop.app.keys import KEYS
 from voxloop.app.preview import SLAB_DEPTH, SLAB_WIDTH
+from voxloop.errors import InputError
+from voxloop.project.images import Crop
 from voxloop.specs import DEFAULT_SIZE, FAMILIES, SIGMAS
-from voxloop.volume import Volume
 
 _STATE_LINES = {
     "ready": "Done; nothing that it depends on has changed.",
@@ -45,20 +45,6 @@ _FAMILY_NAMES = {
     "structure_tensor": "texture (structure tensor)",
     "hessian": "lines and sheets (Hessian)",
 }
-_SOURCES = {
-    "segmentation": "the class of each voxel, 0 outside the mask",
-    "probabilities": "a channel a class, 0 to 1",
-    "uncertainty": "entropy in bits",
-    "supervoxels": "the number of each voxel's supervoxel",
-    "labels": "the voxels that you painted",
-}
-
-_HOW_IT_GOES = """<ol style="margin-left: -20px">
-<li>Open an image. Supervoxels and features have defaults that suit most; <b>Update</b> computes them.</li>
-<li>Paint a stroke or two of each class. The prediction follows.</li>
-<li><b>N</b> takes you to the slice where labels help most. Paint there, press N again.</li>
-<li>Export the segmentation. <b>F1</b> lists the keys.</li>
-</ol>"""
 
 
 def button(text: str, action: Callable[[], None], *, tip: str = "", name: str = "") -> QPushButton:
@@ -104,6 +90,36 @@ def ask_path(
     return dialog
 
 
+class RangeRow(QWidget):
+    """Three fields ``start:stop`` for z, y and x; empty means all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        self.fields = [QLineEdit() for _ in "zyx"]
+        for axis, field in zip("zyx", self.fields, strict=True):
+            field.setPlaceholderText(f"{axis}: all")
+            field.setToolTip(f"part of {axis} in voxels, such as 10:60; empty for all")
+            row.addWidget(field)
+
+    def crop(self) -> Crop | None:
+        """Return three slices, or None for all; raises `InputError` for what is no range."""
+        if not any(field.text().strip() for field in self.fields):
+            return None
+        z, y, x = (_range_of(axis, field.text()) for axis, field in zip("zyx", self.fields, strict=True))
+        return z, y, x
+
+
+def _range_of(axis: str, text: str) -> slice:
+    """Return ``start:stop`` as a slice; empty is all."""
+    parts = [part.strip() for part in text.split(":")] if text.strip() else ["", ""]
+    if len(parts) != 2 or not all(part.isdigit() or not part for part in parts):
+        raise InputError(f"the part along {axis} is {text!r}; expected start:stop in voxels, such as 10:60")
+    start, stop = (int(part) if part else None for part in parts)
+    return slice(start, stop)
+
+
 class Page(QWidget):
     """A step: shows the state of the controller and calls its methods."""
 
@@ -116,95 +132,6 @@ class Page(QWidget):
 
     def refresh(self, what: str) -> None:
         """Show what has changed."""
-
-
-class DataPage(Page):
-    """Open a project or an image; what is open."""
-
-    def __init__(self, controller: Controller) -> None:
-        super().__init__(controller)
-        self.box.addWidget(
-            hint("Open an image, or a project to go on with. A project is a folder; everything is saved as you go.")
-        )
-        files = QFileDialog.FileMode.ExistingFile
-        folders = QFileDialog.FileMode.Directory
-        row = QHBoxLayout()
-        row.addWidget(button("Open image ...", lambda: self._ask("Open an image", controller.open_path, files)))
-        row.addWidget(
-            button("Open project ...", lambda: self._ask("Open a project folder", controller.open_path, folders))
-        )
-        self.box.addLayout(row)
-        row = QHBoxLayout()
-        row.addWidget(button("Use selected layer ...", self._use_layer, tip="make a project from an image layer"))
-        row.addWidget(button("Try a sample ...", self._use_sample, tip="an EM-like volume with mitochondria to find"))
-        self.box.addLayout(row)
-        self.about = QGroupBox("Open now")
-        form = QFormLayout(self.about)
-        self.images = QComboBox()
-        self.images.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.images.activated.connect(controller.show_image)
-        self.folder, self.size, self.voxel, self.mask = (hint() for _ in range(4))
-        for name, widget in (("Image", self.images), ("Project", self.folder), ("Size", self.size),
-                             ("Voxel", self.voxel), ("Mask", self.mask)):  # fmt: skip
-            form.addRow(name, widget)
-        add = button("Add image ...", lambda: self._ask("Add an image", controller.add_image, files),
-                     tip="strokes on any image train the same classifier")  # fmt: skip
-        form.addRow("", add)
-        self.box.addWidget(self.about)
-        self.how = QGroupBox("How it goes")
-        column = QVBoxLayout(self.how)
-        column.addWidget(hint(_HOW_IT_GOES))
-        self.box.addWidget(self.how)
-        self.box.addStretch()
-
-    def refresh(self, what: str) -> None:
-        """Show which image is open."""
-        if what != "project":
-            return
-        project = self.controller.project
-        self.about.setVisible(project is not None)
-        self.how.setVisible(project is None)
-        if project is None:
-            return
-        record = project.images[self.controller.image]
-        self.images.clear()
-        self.images.addItems([image.name for image in project.images])
-        self.images.setCurrentIndex(self.controller.image)
-        self.folder.setText(str(project.folder))
-        channels = f", {record.n_channels} channels" if record.n_channels > 1 else ""
-        self.size.setText(" x ".join(str(n) for n in record.shape) + f" (z y x), {record.dtype}{channels}")
-        self.voxel.setText(" x ".join(f"{s:g}" for s in record.spacing) + f" {record.unit} (z y x)")
-        self.mask.setText("yes" if record.mask else "none: all of the image counts")
-
-    def _ask(self, title: str, then: Callable[[str], None], mode: QFileDialog.FileMode) -> None:
-        ask_path(self, title, then, mode=mode)
-
-    def _use_layer(self) -> None:
-        layer = self.controller.viewer.layers.selection.active
-        if layer is None or type(layer).__name__ != "Image":
-            adapter.notify("warning", "select an image layer in the list on the left first")
-            return
-        self._create_from(lambda: layer_volume(layer))
-
-    def _use_sample(self) -> None:
-        from voxloop.samples import phantom
-
-        self._create_from(lambda: phantom().image)
-
-    def _create_from(self, volume: Callable[[], Volume]) -> None:
-        def create(folder: str) -> None:
-            folder = folder if folder.endswith(".voxloop") else f"{folder}.voxloop"
-            self.controller.create(folder, volume())
-
-        ask_path(self, "Where to make the project folder", create, mode=QFileDialog.FileMode.AnyFile)
-
-
-def layer_volume(layer: Any) -> Volume:
-    """Return the volume that an image layer shows, with its voxel size."""
-    data = np.asarray(layer.data)
-    axes = "zyx"[-layer.ndim :] + ("c" if layer.rgb else "")
-    spacing = [1.0, *(float(s) for s in layer.scale)][-3:]
-    return Volume.from_array(data, axes=axes, spacing=tuple(spacing), unit=str(layer.units[-1]), name=layer.name)
 
 
 class StagePage(Page):
@@ -376,61 +303,6 @@ class FeaturesPage(StagePage):
         families = tuple(family for family, box in self.families.items() if box.isChecked())
         planar = [s for s in self.controller.project.specs.features.sigmas_2d if s in sigmas]
         self.controller.configure(features={"families": families, "sigmas": tuple(sigmas), "sigmas_2d": tuple(planar)})
-
-
-class ExportPage(Page):
-    """Write a result to a file."""
-
-    def __init__(self, controller: Controller) -> None:
-        super().__init__(controller)
-        self.box.addWidget(
-            hint("Results are written with voxel size, class names and colours. What is missing is computed first.")
-        )
-        form = QFormLayout()
-        self.source = QComboBox()
-        self.source.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        for source, meaning in _SOURCES.items():
-            self.source.addItem(source)
-            self.source.setItemData(self.source.count() - 1, meaning, Qt.ItemDataRole.ToolTipRole)
-        self.source.currentTextChanged.connect(lambda _source: self._propose())
-        self.meaning = hint()
-        self.path = QLineEdit()
-        self.path.setObjectName("export-path")
-        browse = button("...", self._browse)
-        browse.setFixedWidth(36)
-        row = QHBoxLayout()
-        row.addWidget(self.path, 1)
-        row.addWidget(browse)
-        self.overwrite = QCheckBox("replace the file if it exists")
-        self.overwrite.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        form.addRow("What", self.source)
-        form.addRow("", self.meaning)
-        form.addRow("File", row)
-        form.addRow("", hint(".tif, .ome.tif, .npy or .zarr says the format"))
-        form.addRow("", self.overwrite)
-        self.box.addLayout(form)
-        self.box.addWidget(button("Export", self.export, name="export"))
-        self.box.addStretch()
-
-    def refresh(self, what: str) -> None:
-        """Propose a file beside the project."""
-        if what == "project":
-            self.setEnabled(self.controller.project is not None)
-            self._propose()
-
-    def export(self) -> None:
-        """Write the file."""
-        self.controller.export(self.source.currentText(), self.path.text(), overwrite=self.overwrite.isChecked())
-
-    def _propose(self) -> None:
-        project = self.controller.project
-        self.meaning.setText(_SOURCES[self.source.currentText()])
-        if project is not None:
-            name = f"{project.images[self.controller.image].name}-{self.source.currentText()}.tif"
-            self.path.setText(str(project.folder.parent / name))
-
-    def _browse(self) -> None:
-        ask_path(self, "Export to", self.path.setText, mode=QFileDialog.FileMode.AnyFile)
 
 
 class KeysPage(Page):

@@ -86,9 +86,11 @@ class Panels:
         return self.canvases[name]
 
     def _move_crosshairs(self) -> None:
-        dims = self._controller.viewer.dims
-        if dims.ndim != 3:
+        viewer = self._controller.viewer
+        if viewer.dims.ndim < 3:
             return
+        point, along = adapter.point_of(viewer), adapter.looked_along(viewer)
+        main = (along, *(axis for axis in range(3) if axis != along))
         for name, crosshair in self._crosshairs.items():
-            _, down, right = dims.order if name == _MAIN else ORDERS[name]
-            crosshair.move_to(dims.point[down], dims.point[right])
+            _, down, right = main if name == _MAIN else ORDERS[name]
+            crosshair.move_to(point[down], point[right])

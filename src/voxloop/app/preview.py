@@ -36,6 +36,7 @@ class Previews:
         self._controller = controller
         self._latest = Latest(controller.dispatch, name="voxloop-preview")
         self._layer: Any = None
+        self._hidden: list[Any] = []
         self._cell: tuple[FeatureFamily, float] | None = None
         controller.viewer.dims.events.point.connect(self._follow)
         controller.viewer.dims.events.order.connect(self._follow)
@@ -81,6 +82,9 @@ class Previews:
         self._latest.forget()
         self._cell = None
         self._remove()
+        for layer in self._hidden:
+            layer.visible = True
+        self._hidden = []
 
     def close(self, timeout: float) -> None:
         """Compute nothing more."""
@@ -119,7 +123,7 @@ class Previews:
 
     def _show_outlines(self, labels: Any, start: Shape3) -> None:
         def add(**place: Any) -> Any:
-            layer = self._controller.viewer.add_labels(OutlineView(IdSlices(labels)), opacity=0.8, **place)
+            layer = self._controller.viewer.add_labels(OutlineView(IdSlices(labels)), opacity=0.6, **place)
             layer.colormap = adapter.class_colormap({1: _COLOR})
             return layer
 
@@ -137,7 +141,11 @@ class Previews:
         layers = self._controller.layers
         if layers is None:
             return
+        hidden = self._hidden or [layer for layer in layers.results if layer.visible]
         self._remove()
+        self._hidden = hidden
+        for layer in hidden:  # what is previewed replaces what was computed, and is not to be seen under it
+            layer.visible = False
         viewer = self._controller.viewer
         record = layers.image.record
         offset = [a * s for a, s in zip(start, record.spacing, strict=True)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from psygnal import Signal
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.layers import LoadedImage, ProjectLayers
 from voxloop.errors import ProjectError, VoxloopError
-from voxloop.project import Project, is_project
+from voxloop.io import open_volume
+from voxloop.project import BatchItem, Project, batch, is_project
 from voxloop.project.jobs import Jobs, JobState
 from voxloop.project.live import LiveImage
 from voxloop.project.project import Stage, State
@@ -26,6 +28,22 @@ FIRST_CLASSES = ("background", "foreground")
 CLOSING_SECONDS = 3.0
 
 Dispatch = Callable[[Callable[[], None]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Pending:
+    """An image file that was opened, while somebody looks whether its voxel size is right, and crops or masks it."""
+
+    path: Path
+    volume: Volume
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A project that cannot be opened before it is known where its images are now: their old places."""
+
+    folder: Path
+    files: tuple[str, ...]
 
 
 class Session:
@@ -42,7 +60,7 @@ class Session:
         Runs a call in the thread that owns the viewer; workers report through it.
     """
 
-    # "project", "stages", "labels", "live", "shown", "guide", "plane", "views", "crosshair", "review";
+    # "project", "files", "stages", "labels", "live", "shown", "guide", "plane", "views", "crosshair", "review";
     # "strokes" and "help" ask for these pages.
     changed = Signal(str)
     job_changed = Signal(JobState)
@@ -53,6 +71,8 @@ class Session:
         self.project: Project | None = None
         self.layers: ProjectLayers | None = None
         self.tables: tuple[LiveImage, ...] = ()
+        self.pending: Pending | None = None
+        self.moved: Moved | None = None
         self.dispatch = dispatch
         self._jobs = Jobs(lambda state: dispatch(lambda: self._on_job(state)))
 
@@ -69,6 +89,58 @@ class Session:
         folder = path if is_project(path) else path.with_name(f"{path.name.split('.')[0]}.voxloop")
         self._open(folder, None if is_project(folder) else path)
 
+    def propose(self, path: str | os.PathLike[str]) -> None:
+        """Open a project, or look into an image file before it becomes a project or a further image of the open one."""
+        path = Path(path)
+        beside = path.with_name(f"{path.name.split('.')[0]}.voxloop")
+        if is_project(path) or (self.project is None and is_project(beside)):
+            self.open_path(path)
+            return
+
+        def opened(volume: Volume) -> None:
+            self.pending = Pending(path, volume)
+            self.changed.emit("files")
+
+        self.run(f"Opening {path.name}", lambda: open_volume(path), opened)
+
+    def accept(self, **options: Any) -> None:
+        """Make a project of the image that was looked into, or add it to the open one; options as for `add_image`."""
+        pending = self.pending
+        if pending is None:
+            return
+        self.pending = None
+        if self.project is not None:
+            self.add_image(pending.path, **options)
+        else:
+            folder = pending.path.with_name(f"{pending.path.name.split('.')[0]}.voxloop")
+            self.create(folder, pending.path, **options)
+        self.changed.emit("files")
+
+    def dismiss(self) -> None:
+        """Leave the image that was looked into, or the project whose images are missing, where it is."""
+        self.pending = self.moved = None
+        self.changed.emit("files")
+
+    def relink(self, new: str | os.PathLike[str]) -> None:
+        """Say where the first missing image is now, and open the project; others are looked for beside it."""
+        moved, new = self.moved, Path(new)
+        if moved is None:
+            return
+        old = Path(moved.files[0])
+
+        def work() -> None:
+            with Project.open(moved.folder) as project:
+                # A file of the same name: its folder was moved, and with it all that lies there.
+                is_folder = new.is_file() and new.name == old.name
+                project.relink(old.parent if is_folder else old, new.parent if is_folder else new)
+
+        def done(_: None) -> None:
+            self.moved = None
+            self.changed.emit("files")
+            self.open_path(moved.folder)
+
+        self.run("Looking for the images", work, done)
+
     def create(self, folder: str | os.PathLike[str], image: str | os.PathLike[str] | Volume, **options: Any) -> None:
         """Make a project for an image file, or for a volume in memory, which is stored in the project."""
         self._open(Path(folder), image, **options)
@@ -83,7 +155,7 @@ class Session:
 
         self.run(f"Opening {project.images[index].name}", lambda: LoadedImage.of(project, index), shown)
 
-    def add_image(self, path: str | os.PathLike[str]) -> None:
+    def add_image(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Add an image to the project and show it; the strokes on all images train one classifier."""
         project = self.need_project()
 
@@ -92,7 +164,9 @@ class Session:
             self._show(image)
             self.changed.emit("project")
 
-        self.run(f"Adding {Path(path).name}", lambda: LoadedImage.of(project, project.add_image(path)), shown)
+        self.run(
+            f"Adding {Path(path).name}", lambda: LoadedImage.of(project, project.add_image(path, **options)), shown
+        )
 
     def close_project(self) -> None:
         """Let go of the project; all of it is on the disk already."""
@@ -154,19 +228,44 @@ class Session:
         """Stop the job after the block that is under way; what it finished before stays."""
         self._jobs.cancel()
 
-    def export(self, source: Source, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write a result of the image on screen to a file."""
-        project, image = self.need_project(), self.image
+    def export(self, source: Source, path: str | os.PathLike[str], *, overwrite: bool = False, **options: Any) -> None:
+        """Write a result of the image on screen to a file; options as for `Project.export`."""
+        image = self.image
 
-        def work() -> None:
-            # Features do not depend on labels. What does is computed in a project of its own, opened to look at only:
-            # it has the labels of this moment, whatever is painted meanwhile.
-            for index in range(len(project.images)):
-                project.features(index)
-            with Project.open(project.folder, read_only=True, progress=self._jobs.progress) as snapshot:
-                snapshot.export(source, path, image=image, overwrite=overwrite)
+        def work() -> list[Path]:
+            with self._snapshot() as snapshot:
+                return snapshot.export(source, path, image=image, overwrite=overwrite, **options)
 
-        self.run(f"Export {source}", work, lambda _: self.notified.emit("info", f"{source} written to {path}"))
+        def done(files: list[Path]) -> None:
+            more = f" and {len(files) - 1} more files" if len(files) > 1 else ""
+            self.notified.emit("info", f"{source} written to {files[0]}{more}")
+
+        self.run(f"Export {source}", work, done)
+
+    def batch(self, source: Source, images: Sequence[str], out: str, **options: Any) -> None:
+        """Segment more files with the classifier of this moment; one that fails does not stop the others."""
+
+        def work() -> list[BatchItem]:
+            with self._snapshot() as snapshot:
+                return batch(
+                    snapshot.model(),
+                    images,
+                    out,
+                    sources=(source,),
+                    progress=self._jobs.progress,
+                    **options,
+                )
+
+        def done(items: list[BatchItem]) -> None:
+            failed = [item for item in items if item.state == "failed"]
+            for item in failed:
+                self.notified.emit("error", f"{item.image}: {item.reason}")
+            for item in items:
+                if item.note:
+                    self.notified.emit("warning", f"{item.image}: {item.note}")
+            self.notified.emit("info", f"{len(items) - len(failed)} of {len(items)} images are done")
+
+        self.run("Batch", work, done)
 
     def run(self, name: str, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Run `work` in the background, then `then` with what it returned in the thread that owns the viewer."""
@@ -183,8 +282,18 @@ class Session:
 
     # Behind the scenes
 
+    def _snapshot(self) -> Project:
+        """Return the project as it is now, opened to look at only: it keeps the labels of this moment.
+
+        Features do not depend on labels; what is missing of them is computed in the project itself first.
+        """
+        project = self.need_project()
+        for index in range(len(project.images)):
+            project.features(index)
+        return Project.open(project.folder, read_only=True, progress=self._jobs.progress)
+
     def _open(self, folder: Path, image: str | os.PathLike[str] | Volume | None, **options: Any) -> None:
-        def work() -> tuple[Project, LoadedImage]:
+        def work() -> tuple[Project, LoadedImage] | Moved:
             progress = self._jobs.progress
             if image is None:
                 project = Project.open(folder, progress=progress)
@@ -192,6 +301,9 @@ class Session:
                 classes = options.pop("classes", FIRST_CLASSES)
                 project = Project.create(folder, image, classes=classes, progress=progress, **options)
             try:
+                if missing := project.missing_files():
+                    project.close()
+                    return Moved(folder, tuple(missing))
                 if not project.images:
                     raise ProjectError(f"{folder.name} has no images: make a new project from an image")
                 return project, LoadedImage.of(project, 0)
@@ -201,10 +313,19 @@ class Session:
 
         if not self.is_busy:
             self.close_project()
-        self.run(f"Opening {folder.name}", work, lambda found: self._opened(*found))
+
+        def done(found: tuple[Project, LoadedImage] | Moved) -> None:
+            if isinstance(found, Moved):
+                self.moved = found
+                self.notified.emit("warning", f"{found.files[0]} is missing: say under Data where it is now")
+                self.changed.emit("files")
+            else:
+                self._opened(*found)
+
+        self.run(f"Opening {folder.name}", work, done)
 
     def _opened(self, project: Project, image: LoadedImage) -> None:
-        self.project = project
+        self.project, self.pending, self.moved = project, None, None
         self._show(image)
         adapter.show_scale_bar(self.viewer)
         if project.recovered:

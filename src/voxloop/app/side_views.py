@@ -80,7 +80,9 @@ class SideViews:
     def place_at_pointer(self, viewer: Any) -> None:
         """Bring all views to the point that the mouse points at in one of them."""
         if self._controller.layers is not None:
-            self._controller.viewer.dims.set_point(range(3), tuple(viewer.cursor.position)[-3:])
+            main = self._controller.viewer
+            before = adapter.extra_axes(main)
+            main.dims.set_point(range(before, before + 3), tuple(viewer.cursor.position)[-3:])
 
     # Behind the scenes
 
@@ -98,11 +100,11 @@ class SideViews:
 
     def _follow_main(self, _event: Any = None) -> None:
         """Show the slices through the main view's point; only what changes is drawn anew."""
-        if not self.is_on or self._is_following or self._controller.viewer.dims.ndim != 3:
+        if not self.is_on or self._is_following or self._controller.viewer.dims.ndim < 3:
             return
         self._is_following = True
         try:
-            point = self._controller.viewer.dims.point
+            point = adapter.point_of(self._controller.viewer)
             for name, model in self.models.items():
                 axis = ORDERS[name][0]
                 if model.dims.ndim == 3 and model.dims.point[axis] != point[axis]:
@@ -114,5 +116,5 @@ class SideViews:
     def _follow_side(self, name: str) -> None:
         """Take over where somebody scrolled to in a side view."""
         main, model, axis = self._controller.viewer.dims, self.models[name], ORDERS[name][0]
-        if self.is_on and not self._is_following and main.ndim == model.dims.ndim == 3:
-            main.set_point(axis, model.dims.point[axis])
+        if self.is_on and not self._is_following and model.dims.ndim == 3:
+            main.set_point(adapter.extra_axes(self._controller.viewer) + axis, model.dims.point[axis])
