@@ -31,6 +31,7 @@ FAMILIES: tuple[FeatureFamily, ...] = (
 )
 SIGMAS: tuple[float, ...] = (0.3, 0.7, 1.0, 1.6, 3.5, 5.0, 10.0)
 Statistic = Literal["mean", "std", "min", "max", "q10", "q50", "q90"]
+OwnFamily = Literal["shape", "boundary", "position"]
 StrategyName = Literal["random", "typiclust", "feature", "geometric", "combined", "bald", "power", "clasp", "diverse"]
 UncertaintyKind = Literal["total_entropy", "selection_entropy", "conditional_entropy", "min_max", "min_margin"]
 
@@ -107,7 +108,8 @@ class FeatureSpec(Spec):
 
     Every family is computed at every sigma, but 0.3 serves Gaussian smoothing only (`cells` overrides the choice).
     Sigmas in `sigmas_2d` are computed slice by slice. With `resolution` "coarse" a large sigma is evaluated on every
-    second, fourth, ... voxel and interpolated; the definition "ilastik" is always evaluated in full.
+    second, fourth, ... voxel and interpolated; the definition "ilastik" is always evaluated in full. `own` are families
+    that describe a supervoxel by itself and need no sigma.
     """
 
     definition: Literal["voxloop", "ilastik"] = "voxloop"
@@ -116,13 +118,14 @@ class FeatureSpec(Spec):
     sigmas: tuple[PositiveFloat, ...] = SIGMAS
     sigmas_2d: tuple[PositiveFloat, ...] = ()
     statistics: tuple[Statistic, ...] = ("mean", "std")
+    own: tuple[OwnFamily, ...] = ()
     context: Annotated[int, Field(ge=0, le=4)] = 2
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
-        for name in ("families", "sigmas", "statistics"):
+        for name in ("families", "sigmas", "statistics", "own"):
             chosen = getattr(self, name)
-            if not chosen:
+            if not chosen and name != "own":
                 raise ValueError(f"{name} must name at least one")
             if len(set(chosen)) != len(chosen):
                 raise ValueError(f"{name} names something twice")

@@ -13,6 +13,7 @@ EXAMPLES = """\
 examples:
   voxloop features cells.voxloop
   voxloop features cells.voxloop --sigmas 0.7 1 1.6 3.5 --definition ilastik
+  voxloop features cells.voxloop --own shape boundary --volume probabilities.h5
 """
 
 
@@ -32,12 +33,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--definition", help="voxloop (default) or ilastik")
     parser.add_argument("--statistics", nargs="+", help="some of mean std min max q10 q50 q90 (default: mean std)")
+    parser.add_argument(
+        "--own", nargs="+", help="some of shape boundary position: what a supervoxel is by itself (default: none)"
+    )
+    parser.add_argument(
+        "--volume", action="append", default=[], metavar="FILE",
+        help="describe the image by a volume of your own as well, such as probabilities; once for each volume",
+    )  # fmt: skip
+    parser.add_argument("--image", type=int, default=0, help="the image that the volumes belong to (default: 0)")
 
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Compute the feature tables, each scale unless it is there already."""
     with open_project(options, output) as project:
-        project.configure(features=given(options, "sigmas", "sigmas_2d", "families", "definition", "statistics"))
+        project.configure(features=given(options, "sigmas", "sigmas_2d", "families", "definition", "statistics", "own"))
+        for path in options.volume:
+            project.add_feature_volume(path, image=options.image)
         lines, data = [], []
         for index, record in enumerate(project.images):
             start = time.perf_counter()

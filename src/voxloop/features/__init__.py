@@ -2,19 +2,30 @@
 
 from voxloop.features.context import join_lazily, with_context
 from voxloop.features.filters import filter_block, preview_feature, scale_channels
+from voxloop.features.own import compute_own, own_columns
 from voxloop.features.scales import halo
-from voxloop.features.table import FeatureTable, compute_features, compute_scale, pool_volume, scale_columns
+from voxloop.features.table import (
+    FeatureTable,
+    compute_features,
+    compute_scale,
+    pool_volume,
+    scale_columns,
+    volume_columns,
+)
 
 __all__ = [
     "FeatureTable",
     "compute_features",
+    "compute_own",
     "compute_scale",
     "filter_block",
     "halo",
     "join_lazily",
+    "own_columns",
     "pool_volume",
     "preview_feature",
     "scale_channels",
     "scale_columns",
+    "volume_columns",
     "with_context",
 ]

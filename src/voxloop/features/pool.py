@@ -51,12 +51,13 @@ def count_voxels(labels: ArrayLike, n: int) -> NDArray[np.int64]:
     sizes = np.zeros(n + 1, np.int64)
     for block in partition(labels.shape, COUNTED_SHAPE):
         part = np.asarray(labels[block.inner.slices])
-        _check_range(part, n)
+        check_range(part, n)
         sizes += np.bincount(part.reshape(-1), minlength=n + 1)
     return sizes[1:]
 
 
-def _check_range(labels: NDArray[np.integer], n: int) -> None:
+def check_range(labels: NDArray[np.integer], n: int) -> None:
+    """Raise `InputError` unless labels of a block lie in 0..n."""
     if labels.min() < 0 or labels.max() > n:
         raise InputError(f"labels must lie in 0..{n}, but range from {labels.min()} to {labels.max()}")
 
@@ -282,7 +283,7 @@ def pool_block(
 ) -> BlockStatistics:
     """Return the statistics of the supervoxels of one block."""
     inner = np.ascontiguousarray(labels[block.inner.slices])
-    _check_range(inner, n)
+    check_range(inner, n)
     inner = inner.astype(np.uint32, copy=False)
     starts, planes = pooling.find_runs(inner)
     numbers, ids, counts = pooling.number_runs(inner.reshape(-1), starts, np.zeros(n + 1, np.int32))
@@ -294,3 +295,11 @@ def pool_block(
             rows = responses.reshape(source.n_responses, -1)
             groups[group].observe(rows, starts[first : last + 1], numbers[first:last], bins[group])
     return BlockStatistics(ids, counts, groups)
+
+
+def channel_prefixes(volume: Volume) -> list[str]:
+    """Return what the names of each channel's features start with: nothing if there is one channel."""
+    if volume.n_channels == 1:
+        return [""]
+    names = volume.channel_names or tuple(f"channel_{c + 1}" for c in range(volume.n_channels))
+    return [f"{name} " for name in names]

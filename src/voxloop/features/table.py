@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from voxloop.blocks import Executor, Progress
 from voxloop.errors import InputError
 from voxloop.features.filters import scale_channels
-from voxloop.features.pool import FilteredSource, RawSource, check_labels, count_voxels, pool
+from voxloop.features.pool import FilteredSource, RawSource, channel_prefixes, check_labels, count_voxels, pool
 from voxloop.features.scales import scale_of
 from voxloop.specs import FeatureSpec, Statistic
 from voxloop.volume import ArrayLike, Volume
@@ -191,18 +191,10 @@ def pool_volume(
 def scale_columns(volume: Volume, sigma: float, spec: FeatureSpec) -> tuple[str, ...]:
     """Return the names of the columns of `compute_scale`."""
     channels = scale_channels(spec, sigma, planar=volume.is_2d or sigma in spec.sigmas_2d)
-    return tuple(f"{p}{name} {s}" for p in _channel_prefixes(volume) for s in spec.statistics for name in channels)
+    return tuple(f"{p}{name} {s}" for p in channel_prefixes(volume) for s in spec.statistics for name in channels)
 
 
 def volume_columns(volume: Volume, statistics: Sequence[Statistic]) -> tuple[str, ...]:
     """Return the names of the columns of `pool_volume`."""
-    names = [f"{volume.name} {prefix}".strip() for prefix in _channel_prefixes(volume)]
+    names = [f"{volume.name} {prefix}".strip() for prefix in channel_prefixes(volume)]
     return tuple(f"{name} {s}" for s in statistics for name in names)
-
-
-def _channel_prefixes(volume: Volume) -> list[str]:
-    """Return what the names of each channel's features start with: nothing if there is one channel."""
-    if volume.n_channels == 1:
-        return [""]
-    names = volume.channel_names or tuple(f"channel_{c + 1}" for c in range(volume.n_channels))
-    return [f"{name} " for name in names]

@@ -27,9 +27,11 @@ from voxloop.project.images import (
     ProjectImage,
     check_alike,
     open_image,
+    record_feature_volume,
     record_image,
     record_missing_image,
     relinked,
+    relinked_feature_volume,
     relinked_mask,
 )
 from voxloop.project.record import ProjectRecord, Specs
@@ -340,9 +342,42 @@ class ProjectFolder:
         self._add(record)
         return len(self.images) - 1
 
+    def add_feature_volume(
+        self, path: str | os.PathLike[str], *, image: int = 0, axes: str | None = None, name: str | None = None
+    ) -> None:
+        """Describe an image by a volume of your own as well: another program's probabilities, a network's embedding.
+
+        Parameters
+        ----------
+        path
+            A file of the image's shape, or of that of its file if the image is a crop, with any number of channels. It
+            stays where it is.
+        image
+            Which image.
+        axes
+            Order of the file's axes, if it is not what the file says.
+        name
+            What the columns are called; by default the file's name without its suffix.
+
+        Raises
+        ------
+        InputError
+            If the shape is another one, or there is a feature volume of this name.
+        """
+        self._check_writable()
+        changed, _ = record_feature_volume(self.folder, self._image_record(image), path, axes=axes, name=name)
+        images = tuple(changed if i == image else record for i, record in enumerate(self.images))
+        self._save(self._record.changed(images=images))
+        self._opened.pop(image, None)
+
     def missing_files(self) -> list[str]:
-        """Return where the images and masks were that are missing now, absolute paths as they were remembered."""
-        files = [file for record in self.images for file in (record.file, record.mask) if file is not None]
+        """Return where files of the images were that are missing now, absolute paths as they were remembered."""
+        files = [
+            file
+            for record in self.images
+            for file in (record.file, record.mask, *(own.file for own in record.feature_volumes))
+            if file is not None
+        ]
         return sorted({file.absolute for file in files if file.found(self.folder) is None})
 
     def relink(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> list[Path]:
@@ -381,7 +416,12 @@ class ProjectFolder:
             if moved_mask is not None and source_exists(moved_mask):
                 record = relinked_mask(self.folder, record, moved_mask)
                 found.append(moved_mask)
-            known += [path for path in (moved, moved_mask) if path is not None]
+            moved_volumes = [own.file.moved(old, new) for own in record.feature_volumes]
+            for k, moved_volume in enumerate(moved_volumes):
+                if moved_volume is not None and source_exists(moved_volume):
+                    record = relinked_feature_volume(self.folder, record, k, moved_volume)
+                    found.append(moved_volume)
+            known += [path for path in (moved, moved_mask, *moved_volumes) if path is not None]
             records.append(record)
         if not known:
             raise InputError(f"no image or mask of {self.folder} was in {old}; the first was {self._first_file()}")

@@ -70,6 +70,19 @@ class FileRecord(Spec):
         return new.joinpath(*below.parts)
 
 
+class FeatureVolumeRecord(Spec):
+    """A volume of the user's own that describes the voxels of an image, whole or in the image's crop."""
+
+    name: str
+    file: FileRecord
+    cropped: bool
+
+    @property
+    def content_digest(self) -> str:
+        """Digest of what the features from it depend on; where the file is, is not among it."""
+        return digest_of(self.name, self.file.fingerprint)
+
+
 class ImageRecord(Spec):
     """What the project remembers of an image.
 
@@ -86,6 +99,7 @@ class ImageRecord(Spec):
     unit: str
     crop: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
     mask: FileRecord | None = None
+    feature_volumes: tuple[FeatureVolumeRecord, ...] = ()
     channels: tuple[Index, ...] | None = None
     frame: Index | None = None
     color: Color = "stored"
@@ -121,6 +135,7 @@ class ProjectImage:
 
     volume: Volume
     mask: ArrayLike | None
+    feature_volumes: tuple[tuple[Volume, str], ...] = ()  # each with the digest of its content
 
 
 def record_image(
@@ -233,12 +248,57 @@ def open_image(folder: Path, record: ImageRecord) -> ProjectImage:
     used = _as_recorded(path, record)
     _check_same(path, used, record.shape, record.file.fingerprint)
     volume = as_lab(used) if record.color == "lab" else used
+    volumes = tuple((_open_feature_volume(folder, record, own), own.content_digest) for own in record.feature_volumes)
     if record.mask is None:
-        return ProjectImage(volume, None)
+        return ProjectImage(volume, None, volumes)
     mask_path = record.mask.find(folder)
     mask = _mask_as_recorded(mask_path, record)
     _check_same(mask_path, mask, record.shape, record.mask.fingerprint)
-    return ProjectImage(volume, mask.data)
+    return ProjectImage(volume, mask.data, volumes)
+
+
+def record_feature_volume(
+    folder: Path, record: ImageRecord, path: str | os.PathLike[str], *, axes: str | None, name: str | None
+) -> tuple[ImageRecord, Volume]:
+    """Return the record of an image with one feature volume more, and that volume.
+
+    The volume has the shape of the image's file, and is cropped as the image is, or that of the image.
+    """
+    whole = open_volume(path, axes=axes, name=name)
+    cropped = record.crop is not None and whole.shape != record.shape
+    volume = whole
+    if cropped and record.crop is not None:
+        start, stop = zip(*record.crop, strict=True)
+        if all(b <= n for b, n in zip(stop, whole.shape, strict=True)):
+            volume = whole.crop(Box(start, stop))
+    if volume.shape != record.shape:
+        raise InputError(f"{whole.name} has shape {whole.shape} but {record.name} has shape {record.shape}")
+    if any(own.name == whole.name for own in record.feature_volumes):
+        raise InputError(f"{record.name} has a feature volume {whole.name!r} already; give another name")
+    assert whole.path is not None
+    file = _file_record(folder, whole.path, whole.axes, volume.fingerprint())
+    own = FeatureVolumeRecord(name=whole.name, file=file, cropped=cropped)
+    return record.changed(feature_volumes=(*record.feature_volumes, own)), volume
+
+
+def relinked_feature_volume(folder: Path, record: ImageRecord, k: int, path: Path) -> ImageRecord:
+    """Return the record of an image whose feature volume `k` is now at `path`, if that is the same one."""
+    own = record.feature_volumes[k]
+    _check_feature_volume(path, record, own)
+    moved = own.changed(file=_file_record(folder, path, own.file.axes, own.file.fingerprint))
+    volumes = (*record.feature_volumes[:k], moved, *record.feature_volumes[k + 1 :])
+    return record.changed(feature_volumes=volumes)
+
+
+def _open_feature_volume(folder: Path, record: ImageRecord, own: FeatureVolumeRecord) -> Volume:
+    return _check_feature_volume(own.file.find(folder), record, own)
+
+
+def _check_feature_volume(path: Path, record: ImageRecord, own: FeatureVolumeRecord) -> Volume:
+    volume = open_volume(path, axes=own.file.axes, name=own.name)
+    volume = _cropped(path, volume, record) if own.cropped else volume
+    _check_same(path, volume, record.shape, own.file.fingerprint)
+    return volume
 
 
 def relinked(folder: Path, record: ImageRecord, path: Path) -> ImageRecord:

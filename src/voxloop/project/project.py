@@ -39,10 +39,9 @@ from voxloop.project.sources import Source
 from voxloop.project.stages import (
     ImageStages,
     Kept,
+    feature_entries,
     features_digest,
     read_entry,
-    scale_digests,
-    scale_entry,
     supervoxels_digest,
 )
 from voxloop.project.suggestions import Suggester
@@ -405,7 +404,7 @@ class Project(ProjectFolder):
 
     def _stages_of(self, image: int) -> ImageStages:
         opened = self._image(image)
-        if image not in self._stages:
+        if image not in self._stages or self._stages[image].image is not opened:
             self._stages[image] = ImageStages(
                 index=image,
                 image=opened,
@@ -425,8 +424,7 @@ class Project(ProjectFolder):
             digest = supervoxels_digest(content, self.specs.slic)
             return {f"supervoxels-{image}": digest, f"supervoxel-tables-{image}": digest}
         if stage == "features":
-            digests = scale_digests(content, self.specs.slic, self.specs.features)
-            return {scale_entry(image, sigma): digest for sigma, digest in digests.items()}
+            return self._feature_entries(image, self.specs)
         return {f"prediction-{image}": self._snapshot().prediction_digest(image)}
 
     def _labels_under(self, slic: SlicSpec, image: int) -> SupervoxelLabels:
@@ -439,7 +437,7 @@ class Project(ProjectFolder):
         """Return labels, classes and specs as they are now."""
         specs, class_names = self.specs, self.class_names
         indices = range(len(self.images))
-        features = (features_digest(self.images[i].content_digest, specs.slic, specs.features) for i in indices)
+        features = (features_digest(self._feature_entries(i, specs), specs.features) for i in indices)
         labels = tuple(self._labels_under(specs.slic, index) for index in indices)
         return _Snapshot(labels, class_names, specs, tuple(features))
 
@@ -483,6 +481,11 @@ class Project(ProjectFolder):
             after=made.segmentation,
             sizes=supervoxels.sizes,
         )
+
+    def _feature_entries(self, image: int, specs: Specs) -> dict[str, str]:
+        record = self._image_record(image)
+        volumes = [volume.content_digest for volume in record.feature_volumes]
+        return feature_entries(image, record.content_digest, specs.slic, specs.features, volumes)
 
     def _learned_from(self, now: _Snapshot, image: int) -> LabelledImage:
         """Return what is learned from an image."""

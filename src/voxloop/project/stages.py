@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,17 @@ from numpy.typing import NDArray
 
 from voxloop.blocks import Executor, Progress, Shape3
 from voxloop.errors import InputError
-from voxloop.features import FeatureTable, compute_scale, join_lazily, scale_columns, with_context
+from voxloop.features import (
+    FeatureTable,
+    compute_own,
+    compute_scale,
+    join_lazily,
+    own_columns,
+    pool_volume,
+    scale_columns,
+    volume_columns,
+    with_context,
+)
 from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.images import ProjectImage
 from voxloop.specs import FeatureSpec, SlicSpec, digest_of
@@ -104,8 +115,8 @@ class ImageStages:
 
     def features(self, slic_spec: SlicSpec, spec: FeatureSpec) -> FeatureTable:
         """Return the feature table under `spec` of the supervoxels under `slic_spec`."""
-        digest = features_digest(self.content_digest, slic_spec, spec)
-        return self._kept.get("features", digest, lambda: self._join_scales(slic_spec, spec))
+        digest = features_digest(self._feature_digests(slic_spec, spec), spec)
+        return self._kept.get("features", digest, lambda: self._join_features(slic_spec, spec))
 
     def extent(self, spec: SlicSpec) -> Extent:
         """Return which slices the supervoxels under `spec` meet."""
@@ -169,35 +180,54 @@ class ImageStages:
             self.cache.put(f"extent-{self.index}", digest, arrays)
         return measured
 
-    def _join_scales(self, slic_spec: SlicSpec, spec: FeatureSpec) -> FeatureTable:
-        digests = scale_digests(self.content_digest, slic_spec, spec)
-        tables = [self._scale(slic_spec, spec, sigma, digest) for sigma, digest in digests.items()]
-        graph = self.supervoxels(slic_spec).graph
-        n_bytes = 4 * graph.n * sum(len(table.names) for table in tables) * (spec.context + 1)
+    def _join_features(self, slic_spec: SlicSpec, spec: FeatureSpec) -> FeatureTable:
+        digests, supervoxels = self._feature_digests(slic_spec, spec), self.supervoxels(slic_spec)
+        volume, labels, n = self.image.volume, supervoxels.labels, supervoxels.n
+        settings: dict[str, Any] = {"executor": self.executor, "progress": self.progress, "memory": self.memory}
+        tables = []
+        for sigma in filter(spec.families_at, spec.sigmas):
+            filtered = partial(
+                compute_scale, volume, labels, n, sigma=sigma, spec=spec, sizes=supervoxels.sizes, **settings
+            )
+            columns = scale_columns(volume, sigma, spec)
+            tables.append(self._feature_part(scale_entry(self.index, sigma), digests, n, columns, filtered))
+        if spec.own:
+            own = partial(compute_own, volume, labels, n, spec, **settings)
+            tables.append(self._feature_part(own_entry(self.index), digests, n, own_columns(volume, spec), own))
+        for k, (own_volume, _) in enumerate(self.image.feature_volumes):
+            pooled = partial(
+                pool_volume, own_volume, labels, n, statistics=spec.statistics, sizes=supervoxels.sizes, **settings
+            )
+            columns = volume_columns(own_volume, spec.statistics)
+            tables.append(self._feature_part(volume_entry(self.index, k), digests, n, columns, pooled))
+        n_bytes = 4 * n * sum(len(table.names) for table in tables) * (spec.context + 1)
         if n_bytes > self.memory * TABLE_SHARE:
-            return join_lazily(tables, graph, spec.context)
-        return with_context(FeatureTable.join(tables), graph, spec.context)
+            return join_lazily(tables, supervoxels.graph, spec.context)
+        return with_context(FeatureTable.join(tables), supervoxels.graph, spec.context)
 
-    def _scale(self, slic_spec: SlicSpec, spec: FeatureSpec, sigma: float, digest: str) -> FeatureTable:
-        """Return the features at one sigma, from the cache if they are there."""
-        name, supervoxels = scale_entry(self.index, sigma), self.supervoxels(slic_spec)
-        if loaded := read_entry(self.cache, name, digest, lambda entry: _read_table(entry, supervoxels.n)):
+    def _feature_part(
+        self,
+        name: str,
+        digests: Mapping[str, str],
+        n: int,
+        columns: tuple[str, ...],
+        compute: Callable[..., FeatureTable],
+    ) -> FeatureTable:
+        """Return some columns of the features of `n` supervoxels, from the cache if they are there."""
+        digest = digests[name]
+        if loaded := read_entry(self.cache, name, digest, lambda entry: _read_table(entry, n)):
             return loaded
-        volume, columns = self.image.volume, scale_columns(self.image.volume, sigma, spec)
-
-        def compute(out: NDArray[np.float32] | None) -> FeatureTable:
-            return compute_scale(
-                volume, supervoxels.labels, supervoxels.n, sigma=sigma, spec=spec, sizes=supervoxels.sizes, out=out,
-                executor=self.executor, progress=self.progress, memory=self.memory,
-            )  # fmt: skip
-
         if not self.save:
-            return compute(None)
-        sizes = {"values": ((supervoxels.n, len(columns)), np.float32)}
-        with self.cache.create(name, digest, sizes) as draft:
+            return compute()
+        with self.cache.create(name, digest, {"values": ((n, len(columns)), np.float32)}) as draft:
             draft.meta["names"] = list(columns)
-            table = compute(draft.arrays["values"])
-        return read_entry(self.cache, name, digest, lambda entry: _read_table(entry, supervoxels.n)) or table
+            table = compute(out=draft.arrays["values"])
+        return read_entry(self.cache, name, digest, lambda entry: _read_table(entry, n)) or table
+
+    def _feature_digests(self, slic_spec: SlicSpec, spec: FeatureSpec) -> dict[str, str]:
+        return feature_entries(
+            self.index, self.content_digest, slic_spec, spec, [digest for _, digest in self.image.feature_volumes]
+        )
 
 
 def _check_tables(supervoxels: Supervoxels) -> None:
@@ -261,21 +291,41 @@ def supervoxels_digest(content_digest: str, spec: SlicSpec) -> str:
     return digest_of("supervoxels", SUPERVOXELS_VERSION, content_digest, spec.digest)
 
 
-def scale_digests(content_digest: str, slic_spec: SlicSpec, spec: FeatureSpec) -> dict[float, str]:
-    """Return the digest that the features at each sigma have; the other sigmas do not matter to it."""
+def feature_entries(
+    index: int, content_digest: str, slic_spec: SlicSpec, spec: FeatureSpec, volumes: Sequence[str]
+) -> dict[str, str]:
+    """Return the names and digests of the cache entries that hold the features of image `index`.
+
+    Each depends on what it is computed from alone: on one sigma, on the families that need none, or on a feature volume
+    of the user's own, of which `volumes` are digests.
+    """
     base = supervoxels_digest(content_digest, slic_spec)
-    digests = {}
+    entries = {}
     for sigma in spec.sigmas:
         if spec.families_at(sigma):
             planar = (sigma,) if sigma in spec.sigmas_2d else ()
-            alone = spec.changed(sigmas=(sigma,), sigmas_2d=planar, context=0)
-            digests[sigma] = digest_of("features", FEATURES_VERSION, base, alone.digest)
-    return digests
+            alone = spec.changed(sigmas=(sigma,), sigmas_2d=planar, own=(), context=0)
+            entries[scale_entry(index, sigma)] = digest_of("features", FEATURES_VERSION, base, alone.digest)
+    if spec.own:
+        entries[own_entry(index)] = digest_of("own features", FEATURES_VERSION, base, spec.definition, spec.own)
+    for k, digest in enumerate(volumes):
+        entries[volume_entry(index, k)] = digest_of("volume", FEATURES_VERSION, base, digest, spec.statistics)
+    return entries
 
 
-def features_digest(content_digest: str, slic_spec: SlicSpec, spec: FeatureSpec) -> str:
-    """Return the digest of an image's whole feature table."""
-    return digest_of(scale_digests(content_digest, slic_spec, spec), spec.context)
+def features_digest(entries: Mapping[str, str], spec: FeatureSpec) -> str:
+    """Return the digest of an image's whole feature table, of what it is made."""
+    return digest_of(list(entries.values()), spec.context)
+
+
+def own_entry(index: int) -> str:
+    """Return the name in the cache of the features of image `index` that need no sigma."""
+    return f"features-{index}-own"
+
+
+def volume_entry(index: int, k: int) -> str:
+    """Return the name in the cache of the features of image `index` from its feature volume `k`."""
+    return f"features-{index}-volume-{k}"
 
 
 def scale_entry(index: int, sigma: float) -> str:
