@@ -273,3 +273,29 @@ def test_meshes(voxloop, cells: Path) -> None:
     assert voxloop("mesh cells.voxloop m.stl --class mitochondria").out == "m.stl: written\n"
     assert (cells / "m.stl").stat().st_size > 1000
     assert voxloop("mesh cells.voxloop m.stl").code == 2
+
+
+def test_train_says_how_good_and_features_which_are_worth_it(voxloop, points: Path) -> None:
+    voxloop("new p.voxloop cells.tif --class background --class mitochondria")
+    voxloop("features p.voxloop --sigmas 0.7 1.6 --statistics mean --families gaussian hessian")
+    voxloop(f"label p.voxloop --points {points}")
+    trained = voxloop("train p.voxloop --json").json
+    found = trained["assessment"]
+    assert found["low"] <= found["accuracy"] <= found["high"]
+    assert sum(map(sum, found["confusion"])) == found["n_labels"] <= trained["counts"]["background"] + 99
+    assert set(found["importances"]) == {f"{f} sigma={s}" for f in ("gaussian", "hessian") for s in (0.7, 1.6)}
+    assert "labels right (95 % interval " in voxloop("train p.voxloop").out
+    suggested = voxloop("features p.voxloop --suggest --json").json
+    assert {cell["cell"] for cell in suggested["suggested"]} <= set(found["importances"])
+    assert set(suggested["spec"]["sigmas"]) <= {0.7, 1.6}
+    assert "log-loss in bits" in voxloop("features p.voxloop --suggest").out
+
+
+def test_train_says_why_it_cannot_say_how_good(voxloop, cells: Path) -> None:
+    voxloop("new p.voxloop cells.tif --class a --class b")
+    (cells / "two.csv").write_text("z,y,x,class\n3,3,3,a\n3,40,40,b\n")
+    voxloop("label p.voxloop --points two.csv")
+    trained = voxloop("train p.voxloop")
+    assert trained.code == 0
+    assert "once classes are labelled in two places at least: a, b" in trained.out
+    assert voxloop("train p.voxloop --json").json["assessment"] is None

@@ -553,3 +553,30 @@ def test_specs_that_no_image_can_follow_are_not_saved(tmp_path: Path) -> None:
         assert project.specs == before
     with Project.open(tmp_path / "p.voxloop") as project:
         assert project.specs == before
+
+
+def test_assessment_and_suggested_features(tmp_path: Path) -> None:
+    with new_project(tmp_path, Volume.from_array(blobs((8, 40, 48)))) as project:
+        project.configure(features={"sigmas": (0.7, 1.6), "families": ("gaussian", "laplacian")})
+        with pytest.raises(InputError, match="no labels"):
+            project.assess()
+        project.paint("dark", [(4, 10, 2)])
+        project.paint("bright", [(4, 10, 40)])
+        with pytest.raises(InputError, match="two places at least: dark, bright"):
+            project.assess()
+        for y, z in ((2, 1), (20, 6), (36, 1)):
+            project.paint("dark", [(z, y, x) for x in range(3, 18)])
+            project.paint("bright", [(z, y, x) for x in range(30, 45)])
+        found = project.assess()
+        assert found.n_labels > 6
+        assert found.accuracy == 1
+        assert 0.3 < found.low < 1 == found.high
+        assert set(found.importances) == {f"{f} sigma={s}" for f in ("gaussian", "laplacian") for s in (0.7, 1.6)}
+        assert project.assess() is found
+        suggested = project.suggest_features()
+        assert suggested.cells[0].cell.startswith("gaussian")
+        assert suggested.spec.families[0] == "gaussian"
+        project.configure(features=suggested.spec)
+        assert_halves_found(project)
+    with Project.open(tmp_path / "p.voxloop", read_only=True) as project:
+        assert project.assess().accuracy == 1

@@ -66,12 +66,17 @@ def test_labelled_voxels_are_counted():
 
 
 def test_a_stroke_and_a_neighbourhood_belong_together():
-    # A stroke of class 1 over 1..5, class 2 at 6 within the cube of 4 and 5, and a label of class 1 far away.
-    classes = dict.fromkeys(range(1, 6), 1) | {6: 2, 9: 1}
+    # A stroke of class 1 over 1..5, class 2 at 6 within the cube of 4 and 5, and a label of either class far away.
+    classes = dict.fromkeys(range(1, 6), 1) | {6: 2, 9: 1, 12: 2}
     groups = group_labels([in_a_row(classes, 12)])
     assert groups[:6].tolist() == [groups[0]] * 6
     assert groups[6] != groups[0]
     assert sorted(set(groups.tolist())) == list(range(groups.max() + 1))
+
+
+def test_labels_that_all_touch_are_told_apart_by_small_cubes():
+    classes = dict.fromkeys(range(1, 7), 1) | dict.fromkeys(range(7, 13), 2)
+    assert group_labels([in_a_row(classes, 12)]).tolist() == np.repeat(np.arange(4), 3).tolist()
 
 
 def test_a_long_stroke_is_cut_and_images_stay_apart():

@@ -93,25 +93,32 @@ def group_labels(images: Sequence[LabelledImage]) -> NDArray[np.int64]:
     """Return a number for each label of all images, the same for labels that belong together; 0, 1, ... without gaps.
 
     Labels in one cube of 3 supervoxel diameters belong together, and labels of one class that touch within one of 12:
-    those of a stroke. Who asks how good a classifier is must leave out all of them at a time.
+    those of a stroke. Who asks how good a classifier is must leave out all of them at a time. Where labels are so dense
+    that a class would be a single group, the small cubes alone decide.
     """
-    sizes = [image.labels.n for image in images]
-    starts = np.cumsum([0, *sizes])
-    cubes = [np.floor(image.positions[image.rows] / SMALL_CUBE).astype(np.int64) for image in images]
-    cubes = [np.column_stack([np.full(len(c), which), c]) for which, c in enumerate(cubes)]
-    _, cube = np.unique(np.concatenate(cubes), axis=0, return_inverse=True)
-    cube = cube.ravel()
+    classes = np.concatenate([image.labels.classes for image in images])
+    starts = np.cumsum([0, *(image.labels.n for image in images)])
+    cube = _small_cubes(images)
     first_in_cube = np.unique(cube, return_index=True)[1]
-    pairs = [np.stack([np.arange(starts[-1]), first_in_cube[cube]])]
+    pairs = [np.stack([np.arange(classes.size), first_in_cube[cube]])]
     for image, start in zip(images, starts, strict=False):
         a, b = _touching_of_one_class(image.labels, image.graph)
         large = np.floor(image.positions[image.rows] / LARGE_CUBE)
         near = (large[a] == large[b]).all(axis=1)
         pairs.append(np.stack([a[near], b[near]]) + start)
     rows, columns = np.concatenate(pairs, axis=1)
-    links = sparse.coo_array((np.ones(rows.size, bool), (rows, columns)), shape=(starts[-1], starts[-1]))
+    links = sparse.coo_array((np.ones(rows.size, bool), (rows, columns)), shape=(classes.size, classes.size))
     groups: NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
-    return groups
+    in_one_group = [np.unique(groups[classes == c]).size == 1 for c in np.unique(classes)]
+    return cube if any(in_one_group) else groups
+
+
+def _small_cubes(images: Sequence[LabelledImage]) -> NDArray[np.int64]:
+    """Return the number of the small cube that each label of all images lies in; 0, 1, ... without gaps."""
+    cubes = [np.floor(image.positions[image.rows] / SMALL_CUBE).astype(np.int64) for image in images]
+    cubes = [np.column_stack([np.full(len(c), which), c]) for which, c in enumerate(cubes)]
+    numbers: NDArray[np.int64] = np.unique(np.concatenate(cubes), axis=0, return_inverse=True)[1].ravel()
+    return numbers
 
 
 def deal_folds(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import asdict
 
 from voxloop.cli.options import add_computing, add_project, given, open_project
 from voxloop.cli.output import Output
@@ -14,6 +15,7 @@ examples:
   voxloop features cells.voxloop
   voxloop features cells.voxloop --sigmas 0.7 1 1.6 3.5 --definition ilastik
   voxloop features cells.voxloop --own shape boundary --volume probabilities.h5
+    parser.add_argument("--suggest", action="store_true", help="say which are worth it for the labels there are")
 """
 
 
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--definition", help="voxloop (default) or ilastik")
     parser.add_argument("--statistics", nargs="+", help="some of mean std min max q10 q50 q90 (default: mean std)")
     parser.add_argument(
+<<<<<<< HEAD
         "--own", nargs="+", help="some of shape boundary position: what a supervoxel is by itself (default: none)"
     )
     parser.add_argument(
@@ -41,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="describe the image by a volume of your own as well, such as probabilities; once for each volume",
     )  # fmt: skip
     parser.add_argument("--image", type=int, default=0, help="the image that the volumes belong to (default: 0)")
+=======
+        "--suggest", action="store_true", help="say which of them are worth it for the labels there are"
+    )
+>>>>>>> 5ca9c56 (Say how good the classifier is and which features are worth it, by labels held out stroke by stroke)
 
 
 def run(options: argparse.Namespace, output: Output) -> None:
@@ -61,4 +68,13 @@ def run(options: argparse.Namespace, output: Output) -> None:
             data.append(
                 {"image": record.name, "n": n, "features": list(table.names), "reused": reused, "seconds": seconds}
             )
-    output.result(lines, {"images": data})
+        found = project.suggest_features() if options.suggest else None
+    if found is None:
+        output.result(lines, {"images": data})
+        return
+    lines += ["what adds most to those before, with the held-out log-loss in bits that is left:"]
+    lines += [f"  {gain.cell}: {gain.log_loss:.3f}" for gain in found.cells] or ["  nothing adds anything"]
+    sigmas, families = (" ".join(map(str, values)) for values in (found.spec.sigmas, found.spec.families))
+    lines += [f"--sigmas {sigmas} --families {families} has all of them"]
+    cells = [asdict(gain) for gain in found.cells]
+    output.result(lines, {"images": data, "suggested": cells, "spec": found.spec.model_dump(mode="json")})

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from voxloop.cli.options import add_computing, add_project, given, open_project
 from voxloop.cli.output import Output
+from voxloop.errors import InputError
+
+if TYPE_CHECKING:
+    from voxloop.classify import Assessment
 
 HELP = "train the classifier on the labels"
 EXAMPLES = """\
@@ -31,10 +36,28 @@ def run(options: argparse.Namespace, output: Output) -> None:
         project.configure(classifier=given(options, "n_trees", "min_samples_leaf", "seed"))
         forest = project.train().first
         summary = project.label_summary()
+        try:
+            assessment = project.assess()
+        except InputError as error:
+            assessment, doubt = None, str(error)
     lines = [f"trained {forest.n_trees} trees on {summary.n_labelled:,} supervoxels, {forest.n_features} features"]
     lines += [f"  {name}: {count:,} supervoxels" for name, count in summary.counts.items()]
     if summary.n_conflicts:
         lines.append(f"  {summary.n_conflicts:,} have strokes of several classes; the larger share decides")
     if summary.n_outside:
         output.warn(f"{summary.n_outside:,} labelled voxels lie outside the mask and are not used")
-    output.result(lines, {"n_trees": forest.n_trees, **asdict(summary)})
+    lines += [doubt] if assessment is None else _describe(assessment)
+    found = None if assessment is None else asdict(assessment)
+    output.result(lines, {"n_trees": forest.n_trees, **asdict(summary), "assessment": found})
+
+
+def _describe(assessment: Assessment) -> list[str]:
+    """Return how good the classifier is, in two lines."""
+    share, low, high, mean = (
+        f"{100 * x:.0f} %" for x in (assessment.accuracy, assessment.low, assessment.high, assessment.balanced_accuracy)
+    )
+    interval = f"95 % interval {low} to {high}, {mean} averaged over the classes"
+    return [
+        f"held out by stroke: {share} of {assessment.n_labels:,} labels right ({interval})",
+        f"  most important features: {', '.join(list(assessment.importances)[:3])}",
+    ]

@@ -16,7 +16,7 @@ from voxloop.project.storage import write_atomically
 logger = logging.getLogger(__name__)
 
 # Raised when the same labels and features give another classifier.
-VERSION = 4
+VERSION = 5
 
 
 def save_classifier(path: Path, classifier: Classifier, digest: str) -> None:

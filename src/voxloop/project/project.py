@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from voxloop.active import PlaneSuggestion, SliceSuggestion, StopSignal, top_uncertain, uncertainty
 from voxloop.classify import (
+    Assessment,
     Classifier,
     Forest,
     LabelledImage,
@@ -25,11 +26,12 @@ from voxloop.classify import (
 )
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable
-from voxloop.project import models
+from voxloop.project import judging, models
 from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.export import export, export_options
 from voxloop.project.folder import ProjectFolder
 from voxloop.project.history import History
+from voxloop.project.judging import FeatureSuggestion
 from voxloop.project.meshes import export_meshes
 from voxloop.project.model_file import Model
 from voxloop.project.planes import label_plane
@@ -190,6 +192,44 @@ class Project(ProjectFolder):
             return made
 
         return self._kept.get(name, digest, compute)
+
+    def assess(self) -> Assessment:
+        """Return how good the classifier is: accuracy with its interval, confusion matrix, importances.
+
+        All of it comes from labels that were held out, stroke by stroke.
+
+        Raises
+        ------
+        InputError
+            If nothing can be trained, or fewer than two classes are labelled in two places.
+        """
+        now = self._snapshot()
+        classifier = self._train(now)
+
+        def compute() -> Assessment:
+            images, names = self._learned_images(now)
+            return judging.assess(
+                classifier, images, names, now.specs.classifier, now.class_names, executor=self.executor
+            )
+
+        return self._kept.get("assessment", now.classifier_digest, compute)
+
+    def suggest_features(self) -> FeatureSuggestion:
+        """Return which of the features that are computed are worth it, for the labels that there are.
+
+        Takes seconds; what `progress` raises ends it.
+
+        Raises
+        ------
+        InputError
+            If nothing can be trained, or no class is labelled in two places.
+        """
+        now = self._snapshot()
+        check_labels(now.labels, now.class_names)
+        images, names = self._learned_images(now)
+        return judging.suggest_features(
+            images, names, now.specs.classifier, now.specs.features, executor=self.executor, progress=self.progress
+        )
 
     def uncertainty(self, image: int = 0) -> NDArray[np.float32]:
         """Return how unsure the classifier is of each supervoxel (n,), by the measure of ``specs.query``."""
@@ -492,6 +532,12 @@ class Project(ProjectFolder):
         stages, specs = self._stages_of(image), now.specs
         values = stages.features(specs.slic, specs.features).values
         return LabelledImage.of(now.labels[image], values, stages.supervoxels(specs.slic), self.images[image].spacing)
+
+    def _learned_images(self, now: _Snapshot) -> tuple[list[LabelledImage], tuple[str, ...]]:
+        """Return what is learned from the images with labels, and the names of their features."""
+        indices = [index for index, labels in enumerate(now.labels) if labels.n]
+        names = self._stages_of(indices[0]).features(now.specs.slic, now.specs.features).names
+        return [self._learned_from(now, index) for index in indices], names
 
     def _load_classifier(self, now: _Snapshot) -> Classifier | None:
         """Return the classifier on the disk if it was made from these labels and can be, or None."""
