@@ -36,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--definition", help="voxloop (default) or ilastik")
     parser.add_argument("--statistics", nargs="+", help="some of mean std min max q10 q50 q90 (default: mean std)")
     parser.add_argument(
-<<<<<<< HEAD
         "--own", nargs="+", help="some of shape boundary position: what a supervoxel is by itself (default: none)"
     )
     parser.add_argument(
@@ -44,10 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="describe the image by a volume of your own as well, such as probabilities; once for each volume",
     )  # fmt: skip
     parser.add_argument("--image", type=int, default=0, help="the image that the volumes belong to (default: 0)")
-=======
-        "--suggest", action="store_true", help="say which of them are worth it for the labels there are"
-    )
->>>>>>> 5ca9c56 (Say how good the classifier is and which features are worth it, by labels held out stroke by stroke)
+    parser.add_argument("--suggest", action="store_true", help="say which are worth it for the labels there are")
 
 
 def run(options: argparse.Namespace, output: Output) -> None:
