@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -12,7 +13,7 @@ import tifffile
 
 from voxloop.cli.main import main
 from voxloop.errors import FormatError, InputError, MissingFileError, ProjectError
-from voxloop.io import save_volume
+from voxloop.io import open_volume, save_volume
 from voxloop.project import IlastikImport, Project, import_ilastik
 from voxloop.specs import FeatureSpec
 
@@ -21,6 +22,13 @@ LABELS = np.zeros(SHAPE, np.uint8)
 LABELS[2, 3, 4:9] = 1
 LABELS[4:6, 5, 6] = 2
 IMAGE = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _trusted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the tests the second process, but for the one that is about it."""
+    if "survive" not in request.node.name:
+        monkeypatch.setattr("voxloop.io.ilp.survives_reading", lambda _: True)
 
 
 def blocks_of(labels: np.ndarray, axes: str, order: str) -> list[tuple[str, np.ndarray]]:
@@ -314,6 +322,29 @@ def test_a_file_not_to_be_trusted_is_one_clear_line(tmp_path: Path, write_ilp, c
     assert not (tmp_path / "p.voxloop").exists()
     assert main(["import-ilastik", str(ilp)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_damage_that_hdf5_does_not_survive(tmp_path: Path, write_ilp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free space of no size in a heap of strings: HDF5 2.0 reads on for ever."""
+    np.save(tmp_path / "a.npy", IMAGE)
+    ilp = write_ilp(tmp_path / "p.ilp", [lane("a.npy")])
+    content = bytearray(ilp.read_bytes())
+    heap = content.index(b"GCOL\x01")
+    content[heap + 16 : heap + 32] = bytes(16)
+    ilp.write_bytes(content)
+    with pytest.raises(FormatError, match=r"its strings at byte [0-9]+ have no end"):
+        import_ilastik(ilp, tmp_path / "p.voxloop")
+    shutil.copy(ilp, tmp_path / "a.h5")
+    with pytest.raises(FormatError, match="have no end"):
+        open_volume(tmp_path / "a.h5")
+    # What nobody knows beforehand is tried in another process.
+    write_ilp(ilp, [lane("a.npy")])
+    slow = "import time; time.sleep(60)"
+    for script in (slow, "import os; os.kill(os.getpid(), 11)"):
+        monkeypatch.setattr("voxloop.io.ilp._SCRIPT", script)
+        monkeypatch.setattr("voxloop.io.ilp._SECONDS", 1)
+        with pytest.raises(FormatError, match="the HDF5 library fails"):
+            import_ilastik(ilp, tmp_path / "p.voxloop")
 
 
 def test_labels_that_cannot_be_right_are_left_out(tmp_path: Path, write_ilp) -> None:

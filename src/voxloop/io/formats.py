@@ -161,7 +161,11 @@ def format_to_write(path: Path) -> Format:
     writable = [format_ for format_ in FORMATS if format_.writable]
     for format_ in writable:
         if format_.has_suffix(path.name) and path.suffix.lower() not in (".jpg", ".jpeg", ".nhdr"):
-            return _STACK if is_numbered(path) else format_
+            if not is_numbered(path):
+                return format_
+            if path.suffix.lower() not in (".png", ".bmp", ".tif", ".tiff"):
+                raise FormatError(f"{path.name} asks for a file per slice; expected .png, .bmp, .tif or .tiff")
+            return _STACK
     raise FormatError(f"{path.name} names no known format; expected {_known(writable)}")
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from voxloop.blocks import Box, Shape3
 from voxloop.errors import FormatError, InputError
 from voxloop.io.axistags import axes_of_axistags, axistags_attributes
+from voxloop.io.heaps import check_heaps
 from voxloop.io.inside import split_inside
 from voxloop.io.stored import ForwardReader, StoredArray, StoredImage, reading
 from voxloop.io.units import METRES, stored_unit
@@ -33,6 +34,8 @@ _MAX_LISTED = 10
 def read(path: Path) -> StoredImage:
     """Return the dataset that `path` names inside a file, or the sole one in it."""
     file, name = split_inside(path)
+    with reading(file, "HDF5"):
+        check_heaps(file)
     with reading(file, "HDF5"), h5py.File(file, "r") as opened:
         name = name or _sole_dataset(file, opened)
         dataset = _dataset(file, opened, name)

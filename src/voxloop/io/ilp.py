@@ -7,6 +7,8 @@ the file are refused, and no array is read before its size is known to be sound:
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from voxloop.errors import FormatError
 from voxloop.io.axistags import axes_of_axistags
+from voxloop.io.heaps import check_heaps
 from voxloop.io.stored import reading
 
 # The groups of the two workflows whose labels are voxels, with the one on supervoxels first.
@@ -27,6 +30,8 @@ _MAX_ENTRIES = 100_000  # of a list or matrix that is no image
 _MAX_TEXT = 1_000_000  # bytes; a stack's path lists all its files
 _SLICING = re.compile(r"\[\d{1,18}:\d{1,18}(?:,\d{1,18}:\d{1,18}){1,5}\]")
 _SHARE_OF_FREE_MEMORY = 1 / 2
+_SCRIPT = "import sys; from voxloop.io import ilp; ilp.read_all(sys.argv[1])"
+_SECONDS, _BYTES_PER_SECOND = 60, 10_000_000
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class IlastikFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         with reading(path, "an ilastik project"):
+            check_heaps(path)
             self._file = h5py.File(path, "r")
             try:
                 self.version = self._text(self._file, "ilastikVersion")
@@ -221,13 +227,16 @@ class IlastikFile:
         if self._node(parent, name) is None:
             return ""
         value = self._dataset(parent, name, max_size=_MAX_TEXT)
-        return _decoded(value[()]) if value.size == 1 else ""
+        is_text = value.size == 1 and (h5py.check_string_dtype(value.dtype) or value.dtype.kind in "fS")
+        return _decoded(value[()]) if is_text else ""
 
     def _list(self, parent: h5py.Group, name: str) -> NDArray[Any]:
         """Return a list or matrix; empty if there is none, or one that ilastik marks as empty."""
         if self._node(parent, name) is None:
             return np.empty(0)
         dataset = self._dataset(parent, name, max_size=_MAX_ENTRIES)
+        if dataset.dtype.kind not in "biufS" and not h5py.check_string_dtype(dataset.dtype):
+            raise FormatError(f"{self.path}: {name!r} holds {dataset.dtype}; expected numbers or names")
         return np.empty(0) if dataset.attrs.get("isEmpty", False) or not dataset.shape else np.asarray(dataset[()])
 
     def _dataset(self, parent: h5py.Group, name: str, *, max_size: int) -> h5py.Dataset:
@@ -248,6 +257,34 @@ class IlastikFile:
         if not isinstance(link, h5py.HardLink):
             raise FormatError(f"{self.path}: {name!r} is a link to elsewhere")
         return parent[name]
+
+
+def survives_reading(path: Path) -> bool:
+    """Return whether all that is read of an ilastik project can be read: HDF5 loops or crashes on some damage.
+
+    It is tried in a process of its own, which may go on for a minute and the time that a slow disk takes. Errors of
+    voxloop's own do not count: whoever reads the file meets them again.
+    """
+    if not sys.executable:  # Python inside another program cannot start itself
+        return True
+    try:
+        seconds = _SECONDS + path.stat().st_size / _BYTES_PER_SECOND
+        tried = subprocess.run([sys.executable, "-c", _SCRIPT, str(path)], capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    except OSError:  # of the file, which its reader will name
+        return True
+    return tried.returncode in (0, 1)
+
+
+def read_all(path: str | Path) -> None:
+    """Read everything that an import reads, and throw it away."""
+    with IlastikFile(Path(path)) as ilp:
+        ilp.classes()
+        ilp.features()
+        for image in (*ilp.images(), *ilp.masks()):
+            for block in ilp.label_blocks(image.lane):
+                block.read()
 
 
 def _decoded(value: Any) -> str:

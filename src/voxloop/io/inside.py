@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from pathlib import Path
 
 from voxloop.errors import InputError
 
+_LONGEST_NAME = 255  # bytes; Linux, macOS and Windows agree
 _SLICE_INDEX = re.compile(r"\{slice_index(?::0?(\d*)d)?\}")
+
+
+def usable_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` resolved, or raise `InputError` if no system could have a file of that name."""
+    try:
+        usable = Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path} starts at the home of a user who is not known") from None
+    longest = max((len(os.fsencode(part)) for part in usable.parts), default=0)
+    if "\0" in str(usable) or longest > _LONGEST_NAME:
+        raise InputError(f"path {str(path)[:80]!r} holds a zero byte, or a name of more than {_LONGEST_NAME} bytes")
+    return usable
 
 
 def split_inside(path: Path) -> tuple[Path, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from voxloop.errors import InputError
 from voxloop.io.formats import format_of_file, name_without_suffix
+from voxloop.io.inside import usable_path
 from voxloop.io.stored import StoredImage
 from voxloop.io.units import common_spacing, unit_name
 from voxloop.volume import FrameView, Spacing, Volume, check_axes
@@ -68,7 +69,7 @@ def open_volume(
         If the axes do not fit, there are several time points, no voxels, or voxels that are not numbers; if an
         argument cannot be used.
     """
-    path = Path(path).expanduser()
+    path = usable_path(path)
     if dataset is not None:
         path = path / dataset.lstrip("/")
     own_name = name_without_suffix(path) if frame is None else f"{name_without_suffix(path)}-t{frame}"
@@ -85,7 +86,7 @@ def open_volume(
 
 def count_frames(path: str | os.PathLike[str], *, axes: str | None = None) -> int:
     """Return the number of time points in an image, 1 without a time axis; arguments and errors as `open_volume`."""
-    path = Path(path).expanduser()
+    path = usable_path(path)
     stored = format_of_file(path).module.read(path)
     try:
         axes = check_axes(

@@ -15,7 +15,7 @@ from voxloop.errors import InputError
 from voxloop.io.atomic import replacing as replacing_one
 from voxloop.io.atomic import replacing_files, storing
 from voxloop.io.formats import Format, format_to_write, name_without_suffix
-from voxloop.io.inside import is_numbered
+from voxloop.io.inside import is_numbered, usable_path
 from voxloop.io.writers import Content, Header, OmeZarrVersion, VolumeWriter
 from voxloop.volume import Affine, ArrayLike, Spacing, Volume
 
@@ -90,7 +90,7 @@ def create_volume(
     StorageError
         If the disk is full or writing is not permitted.
     """
-    path = Path(path).expanduser()
+    path = usable_path(path)
     format_ = format_to_write(path)
     _check_target(path, format_)
     header = Header(

@@ -97,10 +97,12 @@ def import_ilastik(path: str | os.PathLike[str], folder: str | os.PathLike[str])
         If the folder exists, or reading needs a library that is not installed.
     """
     try:
-        from voxloop.io.ilp import IlastikFile
+        from voxloop.io.ilp import IlastikFile, survives_reading
     except ModuleNotFoundError as error:
         raise missing_library("ilastik projects", error.name or "h5py") from error
     path, folder = Path(path), Path(folder)
+    if not survives_reading(path):
+        raise FormatError(f"{path} cannot be read as an ilastik project: it is damaged so that the HDF5 library fails")
     with IlastikFile(path) as ilp:
         project = Project.create(folder)
         try:
