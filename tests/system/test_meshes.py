@@ -100,6 +100,7 @@ def test_a_part_lies_where_it_was(tmp_path: Path) -> None:
         voxels[:, 0] += 4
         low, high = (voxels.min(axis=0) - 0.5) * SPACING, (voxels.max(axis=0) + 0.5) * SPACING
         np.testing.assert_allclose(mesh.bounds, [low[::-1], high[::-1]])
+        project.add_class("nowhere")
         files = project.export_meshes(tmp_path / "{nickname}-{class}.ply")
         assert [file.name for file in files] == ["volume-out.ply", "volume-in.ply"]
 

@@ -17,7 +17,8 @@ from voxloop.errors import StorageError
 from voxloop.project.annotation_log import AnnotationLog
 from voxloop.project.annotations import ClassAdded, Stroke
 from voxloop.project.cache import ArrayCache
-from voxloop.project.storage import ProjectLock, write_atomically
+from voxloop.io.atomic import write_atomically
+from voxloop.project.storage import ProjectLock
 
 kind, folder = sys.argv[1], Path(sys.argv[2])
 filler = folder / "filler"

@@ -9,13 +9,8 @@ from pathlib import Path
 import pytest
 
 from voxloop.errors import MissingFileError, ProjectError, ProjectVersionError, StorageError
-from voxloop.project.storage import (
-    folder_written_atomically,
-    read_document,
-    remove_leftovers,
-    write_atomically,
-    write_document,
-)
+from voxloop.io.atomic import folder_written_atomically, remove_leftovers, write_atomically
+from voxloop.project.storage import read_document, write_document
 
 
 def fail(*args: object, **kwargs: object) -> None:

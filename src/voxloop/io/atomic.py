@@ -1,16 +1,25 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, also after a crash or on a full disk."""
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
-import uuid
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from voxloop.errors import InputError, MissingFileError, StorageError, VoxloopError
 from voxloop.io.inside import matching_files
+
+_PARTIAL, _ASIDE = ".partial", ".old"
+# Whatever has a name of this pattern was never finished, or has been replaced.
+_LEFTOVER = re.compile(r"\..*\.[0-9a-f]{8}\.(partial|old)")
+
+# Two threads may finish the same folder.
+_rename_lock = threading.Lock()
 
 
 @contextmanager
@@ -21,15 +30,55 @@ def storing(path: Path) -> Iterator[None]:
     except VoxloopError:
         raise
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {path}: {reason_of(error)}") from error
+
+
+def reason_of(error: OSError) -> str:
+    """Return what the operating system says is wrong, without number and path."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the old content or the new, never a mixture.
+
+    Raises
+    ------
+    MissingFileError
+        If the folder to write into does not exist.
+    StorageError
+        If it could not be written; the old file is then untouched.
+    """
+    path = Path(path)
+    with replacing(path, overwrite=True) as temporary, storing(path):
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def folder_written_atomically(path: str | Path) -> Iterator[Path]:
+    """Yield a new folder to write files into, which appears under `path` when the block ends without an error.
+
+    A folder that was there is replaced; a crash at the moment of that leaves neither.
+
+    Raises
+    ------
+    StorageError
+        If the folder could not be made or put in its place.
+    """
+    path = Path(path)
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, overwrite=True) as temporary:
+        with storing(path):
+            temporary.mkdir()
+        yield temporary
 
 
 @contextmanager
 def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or folder to; it takes the place of `path` if all went well.
 
-    What is written is flushed to the disk before it is renamed. After any exception it is removed, and what was at
-    `path` before is still there.
+    What is written is flushed to the disk before it is renamed, its folder after. After any exception it is removed,
+    and what was at `path` before is still there.
 
     Raises
     ------
@@ -41,10 +90,10 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
         If the disk is full or writing is not permitted.
     """
     if not path.parent.is_dir():
-        raise MissingFileError(f"{path} cannot be written: the folder {path.parent} does not exist")
+        raise MissingFileError(f"cannot write {path}: the folder {path.parent} does not exist")
     if not overwrite and os.path.lexists(path):
         raise InputError(f"{path} exists; choose another name or allow overwriting")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary = partial_path(path)
     try:
         yield temporary
         with storing(path):
@@ -52,6 +101,30 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
             _rename(temporary, path)
     finally:
         _remove(temporary)
+
+
+def partial_path(path: Path) -> Path:
+    """Return a new hidden name beside `path`, which `remove_leftovers` would remove."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what crashed writes left behind in `folder`; only its one writer may call this."""
+    for path in folder.iterdir():
+        if _LEFTOVER.fullmatch(path.name):
+            _remove(path)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, reach the disk, so that they survive a power cut."""
+    is_folder = path.is_dir()
+    if is_folder and os.name != "posix":  # where a folder cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -71,12 +144,12 @@ def replacing_files(pattern: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     folder = pattern.parent
     if not folder.is_dir():
-        raise MissingFileError(f"{pattern} cannot be written: the folder {folder} does not exist")
+        raise MissingFileError(f"cannot write {pattern}: the folder {folder} does not exist")
     old = matching_files(pattern)
     if old and not overwrite:
         raise InputError(f"{old[0]} exists; choose another name or allow overwriting")
-    temporary = folder / f".slices.{uuid.uuid4().hex[:8]}.part"
-    aside = temporary.with_suffix(".old")
+    temporary = partial_path(folder / "slices")
+    aside = temporary.with_suffix(_ASIDE)
     try:
         yield temporary
         with storing(pattern):
@@ -102,44 +175,34 @@ def _swap(folder: Path, *, new: list[Path], old: list[Path], aside: Path) -> Non
     finally:
         if len(done) == len(moves) or not any(aside.iterdir()):
             shutil.rmtree(aside, ignore_errors=True)
-    _fsync(folder)
+    sync(folder)
 
 
 def _flush(path: Path) -> None:
     """Have a file, or a folder and all in it, reach the disk."""
     for each in (path, *path.rglob("*")):
-        _fsync(each)
-
-
-def _fsync(path: Path) -> None:
-    is_folder = path.is_dir()
-    if is_folder and os.name != "posix":  # where a folder cannot be opened
-        return
-    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(each)
 
 
 def _rename(temporary: Path, path: Path) -> None:
     """Put `temporary` at `path`. A folder cannot replace another one, so the old one steps aside first."""
-    if not path.is_dir() or path.is_symlink():
-        temporary.replace(path)
-    else:
-        aside = temporary.with_suffix(".old")
-        path.rename(aside)
-        try:
-            temporary.rename(path)
-        except OSError:
-            aside.rename(path)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-    _fsync(path.parent)
+    with _rename_lock:
+        if not path.is_dir() or path.is_symlink():
+            temporary.replace(path)
+        else:
+            aside = temporary.with_suffix(_ASIDE)
+            path.rename(aside)
+            try:
+                temporary.rename(path)
+            except OSError:
+                aside.rename(path)
+                raise
+            shutil.rmtree(aside, ignore_errors=True)
+    sync(path.parent)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -13,8 +13,8 @@ from typing import Any, Self
 from pydantic_core import from_json
 
 from voxloop.errors import InputError, MissingFileError, ProjectError, StorageError, VoxloopError
+from voxloop.io.atomic import reason_of, storing, sync
 from voxloop.project.annotations import Annotations, Event, Record
-from voxloop.project.storage import reason_of, storage_errors, sync_folder
 
 
 class AnnotationLog:
@@ -136,11 +136,11 @@ class AnnotationLog:
 
 def _open_for_writing(path: Path, *, size: int) -> FileIO:
     """Return the file, created if it is missing, cut off at `size`."""
-    with storage_errors(path):
+    with storing(path):
         created = not path.exists()
         file = FileIO(path, "x+" if created else "r+")
         if created:
-            sync_folder(path.parent)
+            sync(path.parent)
         elif os.fstat(file.fileno()).st_size != size:
             file.truncate(size)
             os.fsync(file.fileno())

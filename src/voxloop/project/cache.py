@@ -24,8 +24,8 @@ from numpy.typing import DTypeLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from voxloop.errors import InputError
+from voxloop.io.atomic import folder_written_atomically, partial_path, remove_leftovers, storing
 from voxloop.io.mapped import map_array
-from voxloop.project.storage import folder_written_atomically, partial_path, remove_leftovers, storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ class ArrayCache:
         for key in arrays:
             _check("array name", key, _NAME)
         with folder_written_atomically(final) as folder:
-            with storage_errors(final):
+            with storing(final):
                 stored = {key: _reserve(folder / f"{key}.npy", *size) for key, size in arrays.items()}
                 draft = Entry({key: _open_map(folder / f"{key}.npy", at, mode="r+") for key, at in stored.items()}, {})
             yield draft
@@ -188,13 +188,11 @@ class ArrayCache:
                 text = json.dumps(header, allow_nan=False)
             except (TypeError, ValueError) as error:
                 raise InputError(f"meta of {name} is no JSON: {error}") from None
-            with storage_errors(final):
+            with storing(final):
                 for array in draft.arrays.values():
                     if isinstance(array, np.memmap):
                         array.flush()
                 (folder / _HEADER).write_text(text)
-                for file in folder.iterdir():
-                    _sync_file(file)
         _remove_others(final)
 
     def _entry_folder(self, name: str, digest: str) -> Path:
@@ -234,11 +232,6 @@ def _open_map(path: Path, stored: _StoredArray, *, mode: Literal["r", "r+"] = "r
     if prod(stored.shape) == 0:  # there is nothing to map
         return np.zeros(stored.shape, dtype=stored.dtype)
     return map_array(path, stored.dtype, stored.shape, stored.offset, mode)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _remove_others(entry: Path) -> None:

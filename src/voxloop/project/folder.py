@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike as ArrayInput
 from voxloop.blocks import Executor, Progress, Shape3, default_executor, memory_budget
 from voxloop.errors import InputError, MissingFileError, ProjectError, StorageError
 from voxloop.io import count_frames, source_exists
+from voxloop.io.atomic import reason_of, remove_leftovers
 from voxloop.project import imports
 from voxloop.project.annotation_log import AnnotationLog
 from voxloop.project.annotations import ERASER, Annotations, ClassAdded, Cleared, Edit, Event, Group, Redo, Stroke, Undo
@@ -36,7 +37,7 @@ from voxloop.project.images import (
 )
 from voxloop.project.record import ProjectRecord, Specs
 from voxloop.project.runs import Runs, runs_from_mask, runs_from_points
-from voxloop.project.storage import ProjectLock, read_document, reason_of, remove_leftovers, write_document
+from voxloop.project.storage import ProjectLock, read_document, write_document
 from voxloop.volume import ArrayLike, Volume
 
 DOCUMENT = "project.json"

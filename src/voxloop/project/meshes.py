@@ -60,20 +60,18 @@ def export_meshes(
     for target in targets.values():
         if target.suffix.lower() not in FORMATS:
             raise FormatError(f"{target.name} names no format of meshes; expected one of {', '.join(FORMATS)}")
+        if not overwrite and os.path.lexists(target):
+            raise InputError(f"{target} exists; choose another name or allow overwriting")
     box = crop_box(crop, results.volume.shape) or results.volume.box
     written = []
     for label, target in targets.items():
-        with replacing(target, overwrite=overwrite) as temporary:
-            mesh = _mesh(results, label, box, smoothing)
-            if mesh is None:
-                if classes is not None:
-                    raise InputError(f"class {label.name!r} has no voxel there")
-                continue
-            with storing(target):
+        mesh = _mesh(results, label, box, smoothing)
+        if mesh is not None:
+            with replacing(target, overwrite=overwrite) as temporary, storing(target):
                 temporary.write_bytes(_encoded(mesh, target.suffix.lower()))
-        written.append(target)
-    if not written:
-        raise InputError("no class has a voxel there")
+            written.append(target)
+        elif classes is not None:
+            raise InputError(f"class {label.name!r} has no voxel there")
     return written
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.classify import Classifier
-from voxloop.project.storage import write_atomically
+from voxloop.io.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
 

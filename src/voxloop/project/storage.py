@@ -1,16 +1,13 @@
-"""Writing that a crash cannot leave half done, the lock of a project folder, and the versions of its document."""
+"""The lock of a project folder, and the versions of its document."""
 
 from __future__ import annotations
 
 import getpass
 import json
 import os
-import secrets
-import shutil
 import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,112 +18,14 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from voxloop import __version__
 from voxloop.errors import MissingFileError, ProjectError, ProjectInUseError, ProjectVersionError, StorageError
-
-# Whatever has a name of this pattern was never finished.
-_PARTIAL = ".partial"
+from voxloop.io.atomic import reason_of, write_atomically
 
 Document = dict[str, Any]
 Migration = Callable[[Document], Document]
 
-# Two threads may finish the same folder.
-_commit_lock = threading.Lock()
-
 SCHEMA_VERSION = 1
 # From each older version to the next; version 1 is the first.
 MIGRATIONS: Mapping[int, Migration] = {}
-
-
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` of writing `path` into a `StorageError` of one line."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {reason_of(error)}") from error
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old content or the new, never a mixture.
-
-    Raises
-    ------
-    StorageError
-        If it could not be written; the old file is then untouched.
-    """
-    path = Path(path)
-    partial = partial_path(path)
-    with storage_errors(path):
-        try:
-            with partial.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        sync_folder(path.parent)
-
-
-@contextmanager
-def folder_written_atomically(path: str | Path) -> Iterator[Path]:
-    """Yield a new folder to write files into, which appears under `path` when the block ends without an error.
-
-    A folder that was there is replaced; a crash at the moment of that leaves neither. Whoever writes the files syncs
-    them; their names are synced here.
-
-    Raises
-    ------
-    StorageError
-        If the folder could not be made or put in its place.
-    """
-    path = Path(path)
-    partial, replaced = partial_path(path), partial_path(path)
-    try:
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.mkdir()
-        yield partial
-        with storage_errors(path), _commit_lock:
-            sync_folder(partial)
-            if path.exists():
-                path.rename(replaced)  # a folder that is not empty cannot be renamed over
-            partial.rename(path)
-            sync_folder(path.parent)
-    finally:
-        for leftover in (partial, replaced):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def partial_path(path: Path) -> Path:
-    """Return a new hidden name beside `path`, which `remove_leftovers` would remove."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what crashed writes left behind in `folder`; only its one writer may call this."""
-    for leftover in folder.glob(f".*{_PARTIAL}"):
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that new and renamed entries of `folder` survive a power cut; Windows does so without being asked."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def reason_of(error: OSError) -> str:
-    """Return what the operating system says is wrong, without number and path."""
-    return error.strerror or str(error) or type(error).__name__
 
 
 class LockHolder(BaseModel):

@@ -15,9 +15,9 @@ from pydantic import Field, ValidationError
 
 from voxloop.blocks import Executor, Progress, map_blocks
 from voxloop.errors import InputError, MissingFileError
+from voxloop.io.atomic import remove_leftovers, write_atomically
 from voxloop.project import Project
 from voxloop.project.record import Specs
-from voxloop.project.storage import remove_leftovers, write_atomically
 from voxloop.samples import Sample
 from voxloop.simulate.answers import dialogue_names
 from voxloop.simulate.curve_plot import draw_curves
