@@ -158,6 +158,13 @@ def test_arguments_that_cannot_be_used(cells, monkeypatch, arguments, message) -
         batch("cells.voxloop", chosen.pop("images"), chosen.pop("out"), **chosen)
 
 
+def test_feature_volumes_do_not_travel(cells: Path, tmp_path: Path) -> None:
+    with Project.open(cells / "cells.voxloop") as project:
+        project.add_feature_volume(cells / "truth.tif")
+        with pytest.raises(InputError, match="feature volumes"):
+            project.model()
+
+
 def test_what_is_no_project_and_no_model(cells: Path) -> None:
     with pytest.raises(InputError, match="no model"):
         batch(cells / "cells.tif", [cells / "cells.tif"], "x.tif")

@@ -103,7 +103,15 @@ class Model:
 
     @classmethod
     def of(cls, project: Project) -> Model:
-        """Return the model that a project's labels give, trained if it has to be."""
+        """Return the model that a project's labels give, trained if it has to be.
+
+        Raises
+        ------
+        InputError
+            If there are labels of fewer than two classes, or images with feature volumes of their own.
+        """
+        if any(record.feature_volumes for record in project.images):
+            raise InputError("the classifier learns from feature volumes of its images, which other images do not have")
         classifier = project.train()
         first = next(r for i, r in enumerate(project.images) if project.annotations.labelled_voxels(i)[0].size)
         classes = tuple(sorted(project.annotations.classes, key=lambda c: c.class_id))
