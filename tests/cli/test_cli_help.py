@@ -12,7 +12,7 @@ import pytest
 from voxloop.cli.export import SOURCES
 from voxloop.cli.main import COMMANDS, build_parser, main
 from voxloop.project.sources import Source
-from voxloop.specs import DEFAULT_SIZE, FAMILIES, ClassifierSpec, FeatureSpec, SlicSpec
+from voxloop.specs import FAMILIES, LARGEST_SIZE, SMALLEST_SIZE, ClassifierSpec, FeatureSpec, SlicSpec
 
 PARSERS = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 
@@ -65,7 +65,7 @@ def test_stated_defaults_are_those_of_the_specs(command: str, spec, names: list[
 def test_stated_defaults_of_size_and_features() -> None:
     assert SlicSpec().size is SlicSpec().n_segments is None
     for command in ("supervoxels", "demo"):
-        assert float(stated_default(command, "--size")) == DEFAULT_SIZE
+        assert stated_default(command, "--size") == f"{SMALLEST_SIZE:g} to {LARGEST_SIZE:g}, by the volume's size"
     assert tuple(map(float, stated_default("features", "--sigmas").split())) == FeatureSpec().sigmas
     assert stated_default("features", "--families") == "all"
     assert stated_default("features", "--statistics") == "both"

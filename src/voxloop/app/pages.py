@@ -30,7 +30,7 @@ from voxloop.app.keys import KEYS
 from voxloop.app.preview import SLAB_DEPTH, SLAB_WIDTH
 from voxloop.errors import InputError
 from voxloop.project.images import Crop
-from voxloop.specs import DEFAULT_SIZE, FAMILIES, SIGMAS
+from voxloop.specs import FAMILIES, SIGMAS, default_size
 
 _STATE_LINES = {
     "ready": "Done; nothing that it depends on has changed.",
@@ -211,7 +211,7 @@ class SupervoxelsPage(StagePage):
         project = self.controller.project
         spec = project.specs.slic
         n_voxels = int(np.prod(project.images[self.controller.image].shape))
-        size = n_voxels / spec.n_segments if spec.n_segments else spec.size or DEFAULT_SIZE
+        size = n_voxels / spec.n_segments if spec.n_segments else spec.size or default_size(n_voxels)
         values = ((self.size, round(size)), (self.compactness, spec.compactness), (self.sigma, spec.sigma),
                   (self.iterations, spec.max_num_iter))  # fmt: skip
         for widget, value in values:

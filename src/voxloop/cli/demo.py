@@ -40,7 +40,12 @@ def add_sample_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth", metavar="FILE", help="its label volume: what the annotator knows, and the score")
     parser.add_argument("--mask", metavar="FILE", help="voxels with 0 are left out of everything")
     parser.add_argument("--learn-slices", type=int, metavar="N", help="slices that are labelled (default: half)")
-    parser.add_argument("--size", type=float, metavar="VOXELS", help="mean size of a supervoxel (default: 200)")
+    parser.add_argument(
+        "--size",
+        type=float,
+        metavar="VOXELS",
+        help="mean size of a supervoxel (default: 40 to 200, by the volume's size)",
+    )
 
 
 def run(options: argparse.Namespace, output: Output) -> None:

@@ -22,7 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_project(parser)
     add_computing(parser)
     parser.add_argument("--n-segments", type=int, metavar="N", help="how many supervoxels an image gets")
-    parser.add_argument("--size", type=float, metavar="VOXELS", help="mean size of a supervoxel (default: 200)")
+    parser.add_argument(
+        "--size",
+        type=float,
+        metavar="VOXELS",
+        help="mean size of a supervoxel (default: 40 to 200, by the volume's size)",
+    )
     parser.add_argument(
         "--compactness", type=float, help="weight of distance against intensity in standard deviations (default: 0.3)"
     )

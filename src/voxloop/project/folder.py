@@ -38,6 +38,7 @@ from voxloop.project.images import (
 from voxloop.project.record import ProjectRecord, Specs
 from voxloop.project.runs import Runs, runs_from_mask, runs_from_points
 from voxloop.project.storage import ProjectLock, read_document, write_document
+from voxloop.specs import default_size
 from voxloop.volume import ArrayLike, Volume
 
 DOCUMENT = "project.json"
@@ -226,8 +227,12 @@ class ProjectFolder:
 
     @property
     def specs(self) -> Specs:
-        """What was chosen for each stage."""
-        return self._record.specs
+        """What was chosen for each stage; a size of supervoxels that nobody chose follows from the first image."""
+        specs = self._record.specs
+        if self.images and specs.slic.size is None and specs.slic.n_segments is None:
+            size = default_size(prod(self.images[0].shape))
+            return specs.changed(slic=specs.slic.changed(size=size))
+        return specs
 
     def add_image(
         self,
@@ -445,12 +450,12 @@ class ProjectFolder:
         InputError
             If a value is wrong, or an image has fewer voxels than `slic` asks for supervoxels; nothing changes then.
         """
-        specs = self.specs.configured(**choices)
+        specs = self._record.specs.configured(**choices)
         asked_for = specs.slic.n_segments or 1
         for image in self.images:
             if asked_for > (n_voxels := prod(image.shape)):
                 raise InputError(f"n_segments is {asked_for} but {image.name} has only {n_voxels} voxels")
-        if specs != self.specs:
+        if specs != self._record.specs:
             self._save(self._record.changed(specs=specs))
 
     def volume(self, image: int = 0) -> Volume:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from voxloop.blocks import Block, Box, Executor, Progress, Shape3, memory_budget, partition, within_memory
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
-from voxloop.specs import DEFAULT_SIZE, SlicSpec, digest_of
+from voxloop.specs import SlicSpec, default_size, digest_of
 from voxloop.supervoxels.arrays import BYTES_PER_VOXEL, Work, check_out, check_shape
 from voxloop.supervoxels.assignment import Assigner, Clusters, ClustersByBlock, ScaleBlock, SumCells, Tiles
 from voxloop.supervoxels.connectivity import FragmentNumbers, Pieces, absorb_small, gather, number_blocks
@@ -138,7 +138,7 @@ def _scratch_space(
 ) -> Iterator[Scratch]:
     """Yield memory if all that is kept of the blocks fits into it, else a folder."""
     per_voxel = 2 * n_images + (mask is not None) + 2  # images, mask and fragments
-    n_supervoxels = spec.n_segments or volume.n_voxels / (spec.size or DEFAULT_SIZE)
+    n_supervoxels = spec.n_segments or volume.n_voxels / (spec.size or default_size(volume.n_voxels))
     if work.executor.in_process and per_voxel * volume.n_voxels + BYTES_PER_SUPERVOXEL * n_supervoxels <= budget:
         yield Memory()
         return
@@ -157,7 +157,7 @@ def number_asked_for(spec: SlicSpec, n_inside: int) -> int:
     if n_inside == 0:
         raise InputError("mask has no voxel inside: it is 0 everywhere")
     if spec.n_segments is None:
-        return max(1, round(n_inside / (spec.size or DEFAULT_SIZE)))
+        return max(1, round(n_inside / (spec.size or default_size(n_inside))))
     if spec.n_segments > n_inside:
         raise InputError(f"n_segments is {spec.n_segments} but there are only {n_inside} voxels to segment")
     return spec.n_segments
