@@ -22,7 +22,7 @@ examples:
 Run it again to go on: files that exist are not made again, and nothing is added to the project.
 Exit codes: 0 all are done, 1 some failed, 2 something given cannot be used.
 """
-_SOURCES = tuple(source for source in SOURCES if source != "labels")
+_SOURCES = tuple(source for source in SOURCES if source not in ("refined", "labels"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

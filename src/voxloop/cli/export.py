@@ -21,6 +21,7 @@ examples:
   voxloop export cells.voxloop features edges.zarr --features gradient_magnitude:1.6 hessian:3.5
 sources:
   segmentation    uint8, the class of each voxel, 0 outside the mask
+  refined         the same, decided voxel by voxel near boundaries
   probabilities   float32, one channel a class
   uncertainty     float32, entropy in bits
   supervoxels     uint32, 0 outside the mask
@@ -32,6 +33,7 @@ sources:
 """
 SOURCES = (
     "segmentation",
+    "refined",
     "probabilities",
     "uncertainty",
     "supervoxels",

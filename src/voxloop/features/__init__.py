@@ -12,6 +12,7 @@ from voxloop.features.table import (
     scale_columns,
     volume_columns,
 )
+from voxloop.features.voxels import voxel_features
 
 __all__ = [
     "FeatureTable",
@@ -27,5 +28,6 @@ __all__ = [
     "scale_channels",
     "scale_columns",
     "volume_columns",
+    "voxel_features",
     "with_context",
 ]

@@ -30,7 +30,7 @@ from voxloop.project.folder import is_project
 from voxloop.project.images import ProjectImage
 from voxloop.project.model_file import Model
 from voxloop.project.project import Project
-from voxloop.project.sources import Source
+from voxloop.project.sources import OF_STROKES, Source
 from voxloop.project.stages import ImageStages
 from voxloop.specs import FeatureSpec, digest_of
 from voxloop.supervoxels import Supervoxels
@@ -183,8 +183,10 @@ def _plan(
     """Return the files to be written of each image, by source and class; no two are the same."""
     if not images:
         raise InputError("there are no images to segment")
-    if not sources or "labels" in sources:
-        raise InputError("sources must name at least one result of an image that has no labels")
+    if not sources or set(sources) & set(OF_STROKES):
+        raise InputError(
+            f"sources must name at least one result of an image that has no labels, so not {' or '.join(OF_STROKES)}"
+        )
     plans: dict[Path, Targets] = {}
     for image in images:
         path = Path(image).expanduser()
@@ -361,6 +363,10 @@ class ModelResults:
             smoothing=specs.classifier.smoothing,
             executor=self.executor,
         )
+
+    def refined(self) -> NDArray[np.integer]:
+        """Raise `InputError`: voxels are decided by strokes, which a model does not hold."""
+        raise InputError("refined needs the strokes of a project; a model has none")
 
     def uncertainty(self) -> NDArray[np.float32]:
         """Return how unsure the classifier is of each supervoxel."""

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike as ArrayInput
 from numpy.typing import NDArray
 
 from voxloop.active import PlaneSuggestion, SliceSuggestion, StopSignal, top_uncertain, uncertainty
+from voxloop.blocks import Box
 from voxloop.classify import (
     Assessment,
     Classifier,
@@ -24,6 +25,7 @@ from voxloop.classify import (
     SupervoxelLabels,
     label_supervoxels,
 )
+from voxloop.classify.refinement import Refiner
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable
 from voxloop.project import judging, models
@@ -36,6 +38,7 @@ from voxloop.project.meshes import export_meshes
 from voxloop.project.model_file import Model
 from voxloop.project.planes import label_plane
 from voxloop.project.record import Specs
+from voxloop.project.refining import Refining, compute_refined, read_refined
 from voxloop.project.results import ProjectResults
 from voxloop.project.sources import Source
 from voxloop.project.stages import (
@@ -231,6 +234,60 @@ class Project(ProjectFolder):
             images, names, now.specs.classifier, now.specs.features, executor=self.executor, progress=self.progress
         )
 
+    def refine(self, image: int = 0) -> NDArray[np.integer]:
+        """Return the class of each voxel of an image (z, y, x), 0 outside the mask.
+
+        Supervoxels at a predicted boundary, and those that the classifier is unsure of, are decided voxel by voxel: by
+        a forest that learns from the labelled voxels, as much as held-out strokes say that it helps, and by what is
+        said of the supervoxels around, smoothed. All others keep the class of `predict`.
+
+        Returns
+        -------
+        ndarray
+            uint8 or uint16, a read-only memory map of the project's cache.
+
+        Raises
+        ------
+        InputError
+            If there are labels of fewer than two classes.
+        """
+        name, digest, shape = f"refined-{image}", self._refined(image)[1], self.images[image].shape
+
+        def compute() -> NDArray[np.integer]:
+            if (stored := read_refined(self._cache, name, digest, shape)) is not None:
+                return stored
+            return compute_refined(self, self._refiner(image), self._cache, name, digest)
+
+        return self._kept.get(name, digest, compute)
+
+    def refine_slice(self, index: int, *, axis: int = 0, image: int = 0) -> NDArray[np.integer]:
+        """Return the class of each voxel of one slice of an image, as `refine` does but for the rounding of filters.
+
+        Parameters
+        ----------
+        index, axis
+            Which slice, and the axis 0, 1, 2 (z, y, x) that it is perpendicular to.
+        image
+            Which image.
+
+        Returns
+        -------
+        ndarray
+            int32, the two axes that are left.
+
+        Raises
+        ------
+        InputError
+            If there is no such slice, or there are labels of fewer than two classes.
+        """
+        shape = self._image_record(image).shape
+        if axis not in (0, 1, 2) or not 0 <= index < shape[axis]:
+            raise InputError(f"axis {axis}, index {index} is not a slice of an image of shape {shape}")
+        start, stop = [0, 0, 0], list(shape)
+        start[axis], stop[axis] = index, index + 1
+        box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+        return self._refiner(image).classes_in(box).squeeze(axis)
+
     def uncertainty(self, image: int = 0) -> NDArray[np.float32]:
         """Return how unsure the classifier is of each supervoxel (n,), by the measure of ``specs.query``."""
         return uncertainty(self.predict(image).probabilities, self.specs.query.uncertainty)
@@ -321,7 +378,8 @@ class Project(ProjectFolder):
         Parameters
         ----------
         source
-            ``segmentation`` (uint8 or uint16 class of each voxel, 0 outside the mask), ``probabilities`` (float32, a
+            ``segmentation`` (uint8 or uint16 class of each voxel, 0 outside the mask), ``refined`` (the same, decided
+            voxel by voxel near boundaries, see `refine`), ``probabilities`` (float32, a
             channel a class), ``uncertainty`` (float32), ``supervoxels`` (uint32), ``labels`` (the labelled voxels),
             ``masks`` (uint8, 0 or 1, a channel a class), ``objects`` (uint32, a number for each connected piece of a
             class), ``top_uncertain`` (uint8, 1 where the next labels help most) or ``features`` (float32, the filter
@@ -441,6 +499,16 @@ class Project(ProjectFolder):
         return found
 
     # Behind the scenes
+
+    def _refined(self, image: int) -> tuple[Refining, str]:
+        """Return what refines an image under the labels as they are now, and the digest of the result."""
+        self._image_record(image)
+        refining = Refining.of(self)
+        return refining, refining.digest(self._snapshot().prediction_digest(image))
+
+    def _refiner(self, image: int) -> Refiner:
+        refining, digest = self._refined(image)
+        return self._kept.get(f"refiner-{image}", digest, lambda: refining.refiner(image))
 
     def _stages_of(self, image: int) -> ImageStages:
         opened = self._image(image)

@@ -66,6 +66,9 @@ class ImageResults(Protocol):
     def prediction(self) -> Prediction:
         """Return the class probabilities of the supervoxels."""
 
+    def refined(self) -> NDArray[np.integer]:
+        """Return the class of each voxel (z, y, x), decided voxel by voxel near boundaries."""
+
     def uncertainty(self) -> NDArray[np.float32]:
         """Return how unsure the classifier is of each supervoxel."""
 
@@ -141,6 +144,10 @@ class ProjectResults:
     def prediction(self) -> Prediction:
         """Return the class probabilities of the supervoxels."""
         return self.project.predict(self.image)
+
+    def refined(self) -> NDArray[np.integer]:
+        """Return the class of each voxel (z, y, x), decided voxel by voxel near boundaries."""
+        return self.project.refine(self.image)
 
     def uncertainty(self) -> NDArray[np.float32]:
         """Return how unsure the classifier is of each supervoxel."""

@@ -21,6 +21,7 @@ from voxloop.volume import ArrayLike, Volume
 
 Source = Literal[
     "segmentation",
+    "refined",
     "probabilities",
     "uncertainty",
     "supervoxels",
@@ -31,6 +32,7 @@ Source = Literal[
     "features",
 ]
 SOURCES: tuple[Source, ...] = get_args(Source)
+OF_STROKES: tuple[Source, ...] = ("refined", "labels")  # an image without strokes of its own has none
 BY_CLASS: tuple[Source, ...] = ("probabilities", "masks")  # which `{class}` in a path splits into a file a class
 
 Cell = tuple[FeatureFamily, float]
@@ -100,6 +102,12 @@ def _segmentation(results: ImageResults) -> Layer:
     values = results.prediction().segmentation.astype(dtype)
     read = _painter(results, values)
     return Layer(dtype, read, "labels", int(values.max(initial=0)), classes=results.classes)
+
+
+def _refined(results: ImageResults) -> Layer:
+    refined = results.refined()
+    highest = max((c.class_id for c in results.classes), default=0)
+    return Layer(refined.dtype, partial(_read, refined), "labels", highest, classes=results.classes)
 
 
 def _probabilities(results: ImageResults, class_id: int | None) -> Layer:
@@ -250,6 +258,7 @@ def _class_dtype(results: ImageResults) -> np.dtype[Any]:
 
 _MAKERS: dict[Source, Callable[[ImageResults], Layer]] = {
     "segmentation": _segmentation,
+    "refined": _refined,
     "uncertainty": _uncertainty,
     "supervoxels": _supervoxels,
     "labels": _labels,

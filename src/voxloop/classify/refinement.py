@@ -1,0 +1,366 @@
+"""From supervoxels to voxels: near predicted boundaries every voxel is decided by itself.
+
+A supervoxel that straddles a boundary is wrong on one side of it, and a structure thinner than a supervoxel has none of
+its own. So a second forest learns from the labelled voxels what the first one learned from their supervoxels, and the
+two opinions are combined as a logarithmic opinion pool (Genest and Zidek, Statistical Science 1986): the product of the
+probabilities, each to the power of its weight. How much the voxel forest counts is decided by strokes that both were
+kept from seeing: it differs from one image to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from voxloop.blocks import Block, Box, Executor, Progress, SerialExecutor, Shape3, map_blocks, partition, within_memory
+from voxloop.classify.autocontext import fit_classifier
+from voxloop.classify.forest import Forest, fit_forest
+from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
+from voxloop.classify.labels import label_supervoxels
+from voxloop.classify.prediction import Prediction
+from voxloop.features import voxel_features
+from voxloop.specs import ClassifierSpec, FeatureSpec
+from voxloop.supervoxels import Adjacency
+from voxloop.volume import ArrayLike, Volume
+
+VOXELS_A_CLASS = 2000  # at most, to train on: strokes hold many alike
+N_FOLDS = 5
+WEIGHTS = np.linspace(0, 1, 11)  # of the voxel forest that are tried
+LEAST = 0.01  # probability in the pool: a forest that saw no counterexample cannot overrule the other
+SURE = 0.8  # probability of a supervoxel's class from which on its inside is not looked at
+SMOOTHING = 1.5  # voxels of the finest axis: rounds off the ragged outlines of supervoxels
+TRUNCATE = 3.0  # reach of that smoothing in standard deviations
+BLOCK_SIDE = 128  # voxels: the halo of the largest filters makes smaller blocks slow, and larger ones take memory
+
+
+@dataclass(frozen=True)
+class VoxelLabels:
+    """Labelled voxels of an image.
+
+    Attributes
+    ----------
+    indices
+        (m,) int64, linear indices in C order, sorted.
+    classes
+        (m,) their classes.
+    supervoxels
+        (m,) the supervoxels that they lie in, 1..n.
+    """
+
+    indices: NDArray[np.int64]
+    classes: NDArray[np.int32]
+    supervoxels: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.integer]) -> VoxelLabels:
+        """Return some of the voxels."""
+        return VoxelLabels(self.indices[rows], self.classes[rows], self.supervoxels[rows])
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What decides a voxel: the forest of the voxels, and its weight 0..1 in the pool with the supervoxels'."""
+
+    forest: Forest
+    weight: float
+
+
+def sample_voxels(labels: Sequence[VoxelLabels], *, rng: int | np.random.Generator = 0) -> list[VoxelLabels]:
+    """Return at most `VOXELS_A_CLASS` labelled voxels of each class, drawn at random from all images together."""
+    generator = np.random.default_rng(rng)
+    classes = np.concatenate([of_image.classes for of_image in labels])
+    chosen = np.zeros(len(classes), np.bool_)
+    for class_id in np.unique(classes):
+        chosen[generator.permutation(np.flatnonzero(classes == class_id))[:VOXELS_A_CLASS]] = True
+    ends = np.cumsum([len(of_image.classes) for of_image in labels])[:-1]
+    return [of_image.take(np.flatnonzero(part)) for of_image, part in zip(labels, np.split(chosen, ends), strict=True)]
+
+
+def describe_voxels(
+    volume: Volume,
+    voxels: VoxelLabels,
+    spec: FeatureSpec,
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    memory: int,
+) -> NDArray[np.float32]:
+    """Return the features (m, f) of labelled voxels; only blocks that hold some are computed."""
+    blocks = _blocks(volume)
+    coordinates = np.stack(np.unravel_index(voxels.indices, volume.shape), axis=1)
+    of_axis = [coordinates[:, a] // blocks[0].inner.shape[a] for a in range(3)]
+    block_of_voxel = np.ravel_multi_index(of_axis, _n_blocks(volume))
+    order = np.argsort(block_of_voxel, kind="stable")  # keeps C order within a block
+    used, starts = np.unique(block_of_voxel[order], return_index=True)
+    places = np.split(coordinates[order], starts[1:])
+    jobs = [(blocks[block].inner, place) for block, place in zip(used, places, strict=True)]
+    executor = within_memory(executor, memory=memory, item_bytes=_item_bytes(blocks[0], 0))
+    work = partial(_describe_box, volume, spec)
+    rows = np.concatenate(list(map_blocks(work, jobs, executor=executor, progress=progress, stage="labelled voxels")))
+    features = np.empty_like(rows)
+    features[order] = rows
+    return features
+
+
+def _n_blocks(volume: Volume) -> Shape3:
+    """Return how many blocks a volume is cut into along (z, y, x)."""
+    z, y, x = (-(-n // BLOCK_SIDE) for n in volume.shape)
+    return z, y, x
+
+
+def _blocks(volume: Volume) -> list[Block]:
+    """Return the blocks of a volume, nearly equal: they do not depend on the machine, so neither do the bits."""
+    z, y, x = (-(-n // number) for n, number in zip(volume.shape, _n_blocks(volume), strict=True))
+    return partition(volume.shape, (z, y, x))
+
+
+def _item_bytes(block: Block, n_features: int) -> int:
+    """Return about how much memory a block takes: its features if all voxels are wanted, and fields to compute them."""
+    return block.inner.size * 4 * (n_features + 30)
+
+
+def _describe_box(volume: Volume, spec: FeatureSpec, job: tuple[Box, NDArray[np.int64]]) -> NDArray[np.float32]:
+    box, coordinates = job
+    wanted = np.zeros(box.shape, np.bool_)
+    wanted[tuple((coordinates - np.array(box.start)).T)] = True
+    return voxel_features(volume, box, wanted, spec)
+
+
+def fit_refinement(
+    images: Sequence[LabelledImage],
+    voxels: Sequence[VoxelLabels],
+    spec: ClassifierSpec,
+    *,
+    describe: Callable[[int, VoxelLabels], NDArray[np.float32]],
+    executor: Executor | None = None,
+) -> Refinement:
+    """Train the forest of the voxels and choose its weight.
+
+    Labels that belong together (those of a stroke) are left out of both forests, a fifth at a time. The weight is the
+    one of the least cross-entropy of the labels left out, each class counting the same; of equals the lower. Labels
+    too few to leave any out say nothing against either: both count the same.
+
+    Parameters
+    ----------
+    images
+        What is learned from each image, with labels of two classes in all.
+    voxels
+        The labelled voxels of each image.
+    spec
+        The forests.
+    describe
+        Gives the features (m, f) of some labelled voxels of an image, by its position in `images`.
+    executor
+        Grows the trees; the result does not depend on it.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two classes, or features do not fit.
+    """
+    folds = _folds_of_supervoxels(images, voxels, spec)
+    sampled = sample_voxels(voxels, rng=spec.seed)
+    rows = np.concatenate([describe(position, of_image) for position, of_image in enumerate(sampled)])
+    classes = np.concatenate([of_image.classes for of_image in sampled])
+    of_rows = np.concatenate([own[of_image.supervoxels] for own, of_image in zip(folds, sampled, strict=True)])
+    of_rows = _keep_every_class(of_rows, classes)
+    seen = of_rows >= 0
+    if not seen.any():
+        return Refinement(fit_forest(rows, classes, spec, executor=executor), 0.5)
+    forest = fit_forest(rows, classes, spec, folds=_without_gaps(of_rows), executor=executor)
+    of_voxels = forest.predict_held_out(rows, _without_gaps(of_rows))
+    of_supervoxels = _held_out_supervoxels(images, sampled, folds, forest.classes, spec, executor)
+    columns = np.searchsorted(forest.classes, classes[seen])
+    return Refinement(forest, choose_weight(of_supervoxels[seen], of_voxels[seen], columns))
+
+
+def _folds_of_supervoxels(
+    images: Sequence[LabelledImage], voxels: Sequence[VoxelLabels], spec: ClassifierSpec
+) -> list[NDArray[np.int64]]:
+    """Return for each image the fold of every supervoxel (n + 1,) that holds labelled voxels, else -1."""
+    # Grazed supervoxels teach the supervoxel forest nothing, but their voxels belong to a stroke as all others.
+    labelled = [
+        replace(image, labels=label_supervoxels(of_image.supervoxels, of_image.classes))
+        for image, of_image in zip(images, voxels, strict=True)
+    ]
+    classes = np.concatenate([image.labels.classes for image in labelled])
+    dealt = deal_folds(group_labels(labelled), classes, n_folds=N_FOLDS, rng=spec.seed)
+    folds = []
+    for image, own in zip(labelled, np.split(dealt, np.cumsum([i.labels.n for i in labelled])[:-1]), strict=True):
+        of_supervoxel = np.full(image.graph.n + 1, -1, np.int64)
+        of_supervoxel[image.labels.ids] = own
+        folds.append(of_supervoxel)
+    return folds
+
+
+def _keep_every_class(folds: NDArray[np.int64], classes: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the folds, -1 where leaving one out would leave no label of some class."""
+    n_classes = np.unique(classes).size
+    lost = [fold for fold in np.unique(folds) if np.unique(classes[folds != fold]).size < n_classes]
+    return np.where(np.isin(folds, lost), -1, folds)
+
+
+def _without_gaps(folds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the folds numbered 0, 1, ..., so that each has trees of its own; -1 stays."""
+    _, numbers = np.unique(np.append(folds, -1), return_inverse=True)
+    return numbers[:-1].astype(np.int64) - 1
+
+
+def _held_out_supervoxels(
+    images: Sequence[LabelledImage],
+    voxels: Sequence[VoxelLabels],
+    folds: Sequence[NDArray[np.int64]],
+    classes: NDArray[np.int32],
+    spec: ClassifierSpec,
+    executor: Executor | None,
+) -> NDArray[np.float32]:
+    """Return for each voxel (m, k) what is said of its supervoxel without the labels of its fold; 0 if it has none."""
+    found = [np.zeros((len(of_image.classes), len(classes)), np.float32) for of_image in voxels]
+    for fold in range(N_FOLDS):
+        kept = [
+            replace(image, labels=image.labels.take(own[image.labels.ids] != fold))
+            for image, own in zip(images, folds, strict=True)
+        ]
+        rest = [image for image in kept if image.labels.n]
+        if np.unique(np.concatenate([image.labels.classes for image in rest])).size < 2:
+            continue
+        classifier = fit_classifier(rest, spec, executor=executor)
+        for out, image, of_image, own in zip(found, images, voxels, folds, strict=True):
+            rows = own[of_image.supervoxels] == fold
+            if rows.any():
+                ids, place = np.unique(of_image.supervoxels[rows], return_inverse=True)
+                said = Prediction.by(
+                    classifier, image.values, image.graph, classes,
+                    smoothing=spec.smoothing, ids=ids.astype(np.uint32), executor=executor,
+                )  # fmt: skip
+                out[rows] = said.probabilities[place]
+    return np.concatenate(found)
+
+
+def choose_weight(
+    of_supervoxels: NDArray[np.float32], of_voxels: NDArray[np.float32], columns: NDArray[np.integer]
+) -> float:
+    """Return the weight of the voxel forest in the pool, from honest opinions of labelled voxels.
+
+    Parameters
+    ----------
+    of_supervoxels, of_voxels
+        (m, k) probabilities of each voxel's supervoxel, and of the voxel.
+    columns
+        (m,) the column of each voxel's class.
+    """
+    counts = np.bincount(columns)
+    shares = (1 / counts[columns]) / np.count_nonzero(counts)
+    losses = []
+    for weight in WEIGHTS:
+        scores = pool(of_supervoxels, of_voxels, float(weight))
+        losses.append(shares @ -np.log(scores[np.arange(len(columns)), columns] / scores.sum(axis=1)))
+    return float(WEIGHTS[int(np.argmin(losses))])
+
+
+def pool(of_supervoxels: NDArray[np.float32], of_voxels: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+    """Return p^(1 - weight) q^weight for two opinions p and q (m, k), neither below `LEAST`."""
+    pooled: NDArray[np.float32] = np.maximum(of_supervoxels, LEAST) ** np.float32(1 - weight)
+    pooled *= np.maximum(of_voxels, LEAST) ** np.float32(weight)
+    return pooled
+
+
+def undecided(prediction: Prediction, graph: Adjacency) -> NDArray[np.bool_]:
+    """Return which supervoxels (n,) may hold voxels of another class: at a predicted boundary, or unsure."""
+    segmentation = prediction.segmentation
+    a, b = graph.edges.T.astype(np.int64) - 1
+    differ = segmentation[a] != segmentation[b]
+    found: NDArray[np.bool_] = prediction.probabilities.max(axis=1) < SURE
+    found[a[differ]] = True
+    found[b[differ]] = True
+    return found
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """All that is needed to refine any box of an image; can be sent to another process.
+
+    Attributes
+    ----------
+    volume
+        The image.
+    labels
+        Array-like (z, y, x): supervoxels 1..n, 0 outside.
+    prediction
+        What is said of the n supervoxels.
+    undecided
+        (n,) bool, the supervoxels whose voxels are looked at.
+    refinement
+        What decides the voxels.
+    features
+        As the refinement's forest was trained with.
+    """
+
+    volume: Volume
+    labels: ArrayLike
+    prediction: Prediction
+    undecided: NDArray[np.bool_]
+    refinement: Refinement
+    features: FeatureSpec
+
+    def classes_in(self, box: Box) -> NDArray[np.int32]:
+        """Return the class of each voxel of a box (z, y, x), 0 outside."""
+        outer = box.grow(self._reach, self.volume.box)
+        labels = np.asarray(self.labels[outer.slices])
+        inner = np.ascontiguousarray(labels[box.slices_in(outer)])
+        found: NDArray[np.int32] = np.concatenate([[np.int32(0)], self.prediction.segmentation])[inner]
+        wanted = np.concatenate([[False], self.undecided])[inner]
+        if not wanted.any():
+            return found
+        of_supervoxels = self._smoothed(labels)[(slice(None), *box.slices_in(outer))][:, wanted].T
+        of_voxels = np.zeros_like(of_supervoxels)
+        forest = self.refinement.forest
+        rows = voxel_features(self.volume, box, wanted, self.features)
+        known = np.searchsorted(self.prediction.classes, forest.classes)
+        of_voxels[:, known] = forest.predict(rows, executor=SerialExecutor())
+        scores = pool(of_supervoxels, of_voxels, self.refinement.weight)
+        found[wanted] = self.prediction.classes[known][scores[:, known].argmax(axis=1)]
+        return found
+
+    @property
+    def _sigma(self) -> list[float]:
+        return [SMOOTHING / size for size in self.volume.relative_spacing]
+
+    @property
+    def _reach(self) -> Shape3:
+        z, y, x = (int(TRUNCATE * sigma + 0.5) for sigma in self._sigma)
+        return z, y, x
+
+    def _smoothed(self, labels: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return the probabilities (k, z, y, x) of the voxels' supervoxels, smoothed; outside counts as no voxel."""
+        table = np.concatenate([np.zeros((1, len(self.prediction.classes)), np.float32), self.prediction.probabilities])
+        smooth = partial(ndimage.gaussian_filter, sigma=self._sigma, truncate=TRUNCATE, mode="constant")
+        fields = np.stack([smooth(column[labels]) for column in table.T])
+        total = fields.sum(axis=0)
+        shares: NDArray[np.float32] = np.divide(fields, total, out=np.zeros_like(fields), where=total > 0)
+        return shares
+
+
+def refine(
+    refiner: Refiner,
+    out: NDArray[np.integer],
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    memory: int,
+) -> None:
+    """Write the class of every voxel to `out` (z, y, x), block by block; the same bits on every executor."""
+    blocks = _blocks(refiner.volume)
+    n_features = refiner.refinement.forest.n_features
+    executor = within_memory(executor, memory=memory, item_bytes=_item_bytes(blocks[0], n_features))
+    parts = map_blocks(partial(_refine_block, refiner), blocks, executor=executor, progress=progress, stage="refining")
+    for block, part in zip(blocks, parts, strict=True):
+        out[block.inner.slices] = part
+
+
+def _refine_block(refiner: Refiner, block: Block) -> NDArray[np.int32]:
+    return refiner.classes_in(block.inner)
