@@ -30,6 +30,11 @@ class HeldOut:
     columns: NDArray[np.int32]
     groups: NDArray[np.int64]
 
+    @property
+    def accuracy(self) -> float:
+        """Share of the labels whose class is the most probable one."""
+        return float((self.probabilities.argmax(axis=1) == self.columns).mean())
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that `from_arrays` needs."""
         return {"probabilities": self.probabilities, "columns": self.columns, "groups": self.groups}

@@ -27,6 +27,7 @@ COMMANDS = (
     "predict",
     "suggest",
     "export",
+    "report",
     "table",
     "mesh",
     "batch",

@@ -39,6 +39,7 @@ from voxloop.project.model_file import Model
 from voxloop.project.planes import label_plane
 from voxloop.project.record import Specs
 from voxloop.project.refining import Refining, compute_refined, read_refined
+from voxloop.project.report import write_report
 from voxloop.project.results import ProjectResults
 from voxloop.project.sources import Source
 from voxloop.project.stages import (
@@ -189,7 +190,8 @@ class Project(ProjectFolder):
             )
             if not self.read_only:
                 cut = supervoxels_digest(self.images[image].content_digest, slic)
-                self._note_round(now, image, made, supervoxels, cut)
+                accuracy = classifier.held_out.accuracy if classifier.held_out else None
+                self._note_round(now, image, made, supervoxels, cut, accuracy)
                 arrays = {"probabilities": made.probabilities, "classes": made.classes}
                 self._cache.put(name, digest, arrays, meta={"supervoxels": cut})
             return made
@@ -360,6 +362,26 @@ class Project(ProjectFolder):
         sizes, segmentation = self.supervoxels(image).sizes, self.predict(image).segmentation
         counts = np.bincount(segmentation, weights=sizes, minlength=self.annotations.next_class_id)
         return {name: float(counts[class_id] / sizes.sum()) for class_id, name in self.class_names.items()}
+
+    def report(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write one HTML page about the project and return its path.
+
+        Slices with segmentation and uncertainty, labels and conflicts, accuracy with its interval, confusion matrix,
+        importances, the volume of each class, and how it went. Its pictures are inside; it loads nothing.
+
+        Parameters
+        ----------
+        path
+            Where to; must end in ``.html``.
+        overwrite
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        InputError
+            If there are no images, or the file exists and may not be replaced.
+        """
+        return write_report(self, path, overwrite=overwrite)
 
     def model(self) -> Model:
         """Return the trained classifier with all that it needs to segment other images; see `Model.save`, `batch`."""
@@ -569,7 +591,15 @@ class Project(ProjectFolder):
             models.save_classifier(self._classifier_path, classifier, now.classifier_digest)
         return classifier
 
-    def _note_round(self, now: _Snapshot, image: int, made: Prediction, supervoxels: Supervoxels, cut: str) -> None:
+    def _note_round(
+        self,
+        now: _Snapshot,
+        image: int,
+        made: Prediction,
+        supervoxels: Supervoxels,
+        cut: str,
+        accuracy: float | None,
+    ) -> None:
         """Remember a prediction after labels have changed, beside the one in the cache if it is of the same `cut`."""
         name, n_strokes, rounds = f"prediction-{image}", len(self.annotations.strokes), self.history.rounds(image)
         if rounds and rounds[-1].n_strokes == n_strokes:
@@ -588,6 +618,7 @@ class Project(ProjectFolder):
             before=before,
             after=made.segmentation,
             sizes=supervoxels.sizes,
+            accuracy=accuracy,
         )
 
     def _feature_entries(self, image: int, specs: Specs) -> dict[str, str]:
