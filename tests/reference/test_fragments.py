@@ -26,11 +26,12 @@ def test_pieces_are_the_connected_components(n_labels: int, shape: tuple[int, in
             b,
             shape,
             scratch,
+            relative_spacing=(1, 1, 1),
             outside=0,
         )
         for b in blocks
     ]
-    pieces, numbers = gather(parts, join_by="contact")
+    pieces, numbers = gather(parts, relative_spacing=(1, 1, 1), join_by="contact")
     number_blocks(blocks, numbers, scratch=scratch, out=out, work=Work(SerialExecutor(), None))
     expected, n = cc3d.connected_components(labels.astype(np.uint32), connectivity=6, return_N=True)
     assert len(pieces.sums) == n

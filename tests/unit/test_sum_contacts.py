@@ -9,44 +9,54 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxloop.kernels.pieces import sum_contacts
+from voxloop.kernels.pieces import FEW, merge_contacts, sort_contacts
 
-SAME = np.arange(7, dtype=np.int32)  # groups of one
-PIECES = st.integers(0, 6)
-ENTRIES = st.lists(st.tuples(PIECES, PIECES, st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), max_size=40)
+GROUPS = np.array([0, 1, 2, 3, 4, 5, 6, 1], np.int32)  # the last piece belongs to the second
+PIECES = st.integers(0, 7)
+ENTRIES = st.lists(st.tuples(PIECES, PIECES, st.integers(0, 2**40)), max_size=40)
+
+
+def summed(entries: list[tuple[int, int, int]], groups: np.ndarray, n: int, *, jitted: bool = True) -> dict:
+    sort, merge = (f if jitted else f.py_func for f in (sort_contacts, merge_contacts))
+    table = np.array(entries, np.int64).reshape(-1, 3)
+    ends, higher, area = sort(np.ascontiguousarray(table[:, :2], np.int32), table[:, 2].copy(), groups, n)
+    pairs = merge(ends, higher, area)
+    assert pairs.tolist() == sorted(pairs.tolist())
+    return {(a, b): total for (a, b), total in zip(pairs.tolist(), area[: len(pairs)].tolist(), strict=True)}
+
+
+def by_hand(entries: list[tuple[int, int, int]], groups: np.ndarray) -> Counter[tuple[int, int]]:
+    total: Counter[tuple[int, int]] = Counter()
+    for a, b, area in entries:
+        low, high = sorted((int(groups[a]), int(groups[b])))
+        if low != high:
+            total[low, high] += area
+    return total
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled() -> None:
     """Compile before Hypothesis measures how long an example takes."""
-    sum_contacts(np.zeros((1, 2), np.int32), np.zeros((1, 3), np.int64), SAME[:1], 1)
-
-
-def arrays(entries: list[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
-    table = np.array(entries, np.int64).reshape(-1, 5)
-    return np.ascontiguousarray(table[:, :2], np.int32), np.ascontiguousarray(table[:, 2:])
+    summed([(0, 1, 1)], GROUPS, 7)
 
 
 @given(entries=ENTRIES)
-def test_each_contact_once_sorted_with_the_sum_of_its_faces(entries: list[tuple[int, ...]]) -> None:
-    expected: dict[tuple[int, int], Counter[int]] = {}
-    for a, b, *faces in entries:
-        if a != b:
-            expected.setdefault((min(a, b), max(a, b)), Counter()).update(dict(enumerate(faces)))
-    pairs, faces = sum_contacts(*arrays(entries), SAME, 7)
-    assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
-    assert faces.tolist() == [[expected[pair][axis] for axis in range(3)] for pair in sorted(expected)]
+def test_each_contact_once_sorted_with_its_area(entries: list[tuple[int, int, int]]) -> None:
+    assert summed(entries, GROUPS, 7) == by_hand(entries, GROUPS)
 
 
 def test_the_source_says_the_same_as_the_compiled_kernel() -> None:
-    entries = [(2, 0, 1, 0, 0), (0, 2, 0, 3, 1), (1, 1, 9, 9, 9), (3, 1, 0, 0, 2), (0, 1, 1, 1, 1)]
-    for ours, source in zip(
-        sum_contacts(*arrays(entries), SAME, 4), sum_contacts.py_func(*arrays(entries), SAME, 4), strict=True
-    ):
-        np.testing.assert_array_equal(ours, source)
+    entries = [(2, 0, 1), (0, 2, 4), (1, 1, 27), (3, 1, 2), (7, 1, 8), (0, 7, 3), (0, 1, 9)]
+    assert summed(entries, GROUPS, 7) == summed(entries, GROUPS, 7, jitted=False) == by_hand(entries, GROUPS)
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_a_piece_with_many_neighbours(jitted: bool) -> None:
+    others = np.random.default_rng(0).integers(1, 400, 20 * FEW).tolist()
+    entries, groups = [(b, 0, i) for i, b in enumerate(others)], np.arange(400, dtype=np.int32)
+    assert summed(entries, groups, 400, jitted=jitted) == by_hand(entries, groups)
 
 
 def test_nothing_touches() -> None:
-    pairs, faces = sum_contacts(*arrays([(1, 1, 2, 0, 0)]), SAME, 3)
-    assert pairs.shape == (0, 2)
-    assert faces.shape == (0, 3)
+    assert summed([(1, 7, 2)], GROUPS, 7) == {}
+    assert summed([], GROUPS, 7) == {}

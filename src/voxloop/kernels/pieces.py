@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -14,8 +12,8 @@ Bool = NDArray[np.bool_]
 Int32 = NDArray[np.int32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-Uint32 = NDArray[np.uint32]
-Faces = NDArray[np.signedinteger[Any]]
+
+FEW = 64
 
 
 @njit(cache=True, nogil=True)
@@ -61,15 +59,15 @@ def add_rows(group: Int32, rows: Int64, n_groups: int) -> Int64:
 
 
 @njit(cache=True, nogil=True)
-def sum_contacts(pairs: Int32, faces: Faces, group: Int32, n: int) -> tuple[Int32, Int64]:
-    """Return each contact of groups once.
+def sort_contacts(pairs: Int32, area: Int64, group: Int32, n: int) -> tuple[Int64, Int32, Int64]:
+    """Return the contacts of groups by the lower group of the two.
 
     Parameters
     ----------
     pairs
         int32 (m, 2), pieces that touch, in any order; pairs within a group are dropped.
-    faces
-        int32 or int64 (m, 3), how many faces they share across z, y and x.
+    area
+        int64 (m,), area of contact.
     group
         int32, the group of each piece.
     n
@@ -77,64 +75,84 @@ def sum_contacts(pairs: Int32, faces: Faces, group: Int32, n: int) -> tuple[Int3
 
     Returns
     -------
-    pairs : int32 (k, 2)
-        The pairs of groups a < b, sorted.
-    faces : int64 (k, 3)
-        The sums of their faces.
+    ends : int64 (n,)
+        Where the contacts of each group with higher ones end.
+    higher : int32 (k,)
+        The other group of each contact; a pair of groups may be there several times.
+    area : int64 (k,)
+        The areas.
     """
-    # Two counting sorts, by the higher and then by the lower piece. The other piece travels along, and the sorted one
-    # is known from where its entries end: looking either up would miss the cache once an entry more.
-    end_of_low, end_of_high = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
+    ends = np.zeros(n + 1, np.int64)
     for i in range(pairs.shape[0]):
         a, b = group[pairs[i, 0]], group[pairs[i, 1]]
         if a != b:
-            end_of_low[min(a, b) + 1] += 1
-            end_of_high[max(a, b) + 1] += 1
-    end_of_low, end_of_high = np.cumsum(end_of_low), np.cumsum(end_of_high)
-    size = end_of_low[n]
-
-    high_other, high_entry = np.empty(size, np.int32), np.empty(size, np.uint32)
+            ends[min(a, b) + 1] += 1
+    ends = np.cumsum(ends)
+    higher, sorted_area = np.empty(ends[n], np.int32), np.empty(ends[n], np.int64)
     for i in range(pairs.shape[0]):
         a, b = group[pairs[i, 0]], group[pairs[i, 1]]
         if a != b:
-            slot = end_of_high[max(a, b)]
-            high_other[slot], high_entry[slot] = min(a, b), i
-            end_of_high[max(a, b)] += 1
-    low_other, low_entry = np.empty(size, np.int32), np.empty(size, np.uint32)
-    start = 0
-    for high in range(n):
-        for i in range(start, end_of_high[high]):
-            slot = end_of_low[high_other[i]]
-            low_other[slot], low_entry[slot] = high, high_entry[i]
-            end_of_low[high_other[i]] += 1
-        start = end_of_high[high]
-    return _merge_runs(low_other, low_entry, end_of_low, faces)
+            slot = ends[min(a, b)]
+            higher[slot], sorted_area[slot] = max(a, b), area[i]
+            ends[min(a, b)] += 1
+    return ends[:n], higher, sorted_area
 
 
 @njit(cache=True, nogil=True)
-def _merge_runs(other: Int32, entry: Uint32, end_of_low: Int64, faces: Faces) -> tuple[Int32, Int64]:
-    """Return sorted contacts, each once, with the sums of their faces."""
-    k = 0
-    start = 0
-    for low in range(end_of_low.size - 1):
-        for i in range(start, end_of_low[low]):
-            k += i == start or other[i] != other[i - 1]
-        start = end_of_low[low]
-    unique, total = np.empty((k, 2), np.int32), np.zeros((k, 3), np.int64)
-    k, start = -1, 0
-    for low in range(end_of_low.size - 1):
-        for i in range(start, end_of_low[low]):
-            if i == start or other[i] != other[i - 1]:
+def merge_contacts(ends: Int64, higher: Int32, area: Int64) -> Int32:
+    """Sum up the contacts of each pair of groups, in place.
+
+    Parameters
+    ----------
+    ends, higher, area
+        From `sort_contacts`; the first k entries of `area` become the sums.
+
+    Returns
+    -------
+    int32 (k, 2)
+        The pairs a < b, sorted.
+    """
+    number = np.zeros(ends.size, np.int64)
+    k, start = 0, 0
+    for low in range(ends.size):
+        end = ends[low]
+        _sort(higher[start:end], area[start:end])
+        first = k
+        for i in range(start, end):
+            if k > first and higher[k - 1] == higher[i]:
+                area[k - 1] += area[i]
+            else:
+                higher[k], area[k] = higher[i], area[i]
                 k += 1
-                unique[k, 0], unique[k, 1] = low, other[i]
-            for axis in range(3):
-                total[k, axis] += faces[entry[i], axis]
-        start = end_of_low[low]
-    return unique, total
+        number[low] = k - first
+        start = end
+    pairs = np.empty((k, 2), np.int32)
+    k = 0
+    for low in range(ends.size):
+        for _ in range(number[low]):
+            pairs[k, 0], pairs[k, 1] = low, higher[k]
+            k += 1
+    return pairs
 
 
 @njit(cache=True, nogil=True)
-def choose_neighbours(pairs: Int32, area: Float64, colours: Float64, small: Bool) -> Int32:
+def _sort(keys: Int32, values: Int64) -> None:
+    """Sort by the keys: a few by insertion, as nearly all pieces have few neighbours."""
+    if keys.size > FEW:
+        order = np.argsort(keys)
+        keys[:], values[:] = keys[order], values[order]
+        return
+    for i in range(1, keys.size):
+        key, value = keys[i], values[i]
+        j = i
+        while j > 0 and keys[j - 1] > key:
+            keys[j], values[j] = keys[j - 1], values[j - 1]
+            j -= 1
+        keys[j], values[j] = key, value
+
+
+@njit(cache=True, nogil=True)
+def choose_neighbours(pairs: Int32, area: Int64, colours: Float64, small: Bool) -> Int32:
     """Return for each small piece the neighbour to join, for each other itself.
 
     The neighbour of the largest contact; among equals the one of the closest mean intensities, then the lower id.
@@ -144,7 +162,7 @@ def choose_neighbours(pairs: Int32, area: Float64, colours: Float64, small: Bool
     pairs
         int32 (m, 2), pieces that touch; each pair once.
     area
-        float64 (m,), area of contact.
+        int64 (m,), area of contact.
     colours
         float64 (n, c), mean intensities.
     small
@@ -152,7 +170,7 @@ def choose_neighbours(pairs: Int32, area: Float64, colours: Float64, small: Bool
     """
     n = small.size
     chosen = np.arange(n, dtype=np.int32)
-    largest = np.zeros(n, np.float64)
+    largest = np.zeros(n, np.int64)
     closest = np.zeros(n, np.float64)
     for i in range(pairs.shape[0]):
         contrast = 0.0

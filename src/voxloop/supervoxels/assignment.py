@@ -20,7 +20,7 @@ from voxloop.supervoxels.connectivity import BlockFragments, cut_block
 from voxloop.supervoxels.grid import SeedGrid, means
 from voxloop.supervoxels.intensity import LEVELS, Scaling, scale_block
 from voxloop.supervoxels.scratch import Scratch
-from voxloop.volume import ArrayLike, Volume
+from voxloop.volume import ArrayLike, Spacing, Volume
 
 NO_LABELS = np.empty((0, 0, 0), np.int32)
 
@@ -193,12 +193,15 @@ class Assigner:
         What the seeds' distance is.
     compactness
         Weight of a distance of one step against one standard deviation of intensity.
+    relative_spacing
+        Of a voxel (z, y, x), for the areas of contact.
     """
 
     tiles: Tiles
     shape: Shape3
     grid: SeedGrid
     compactness: float
+    relative_spacing: Spacing
 
     def add_up(self, item: BlockClusters) -> NDArray[np.int64]:
         """Return the sums (k, 4 + c) of the voxels that are nearest to each of the block's clusters."""
@@ -215,7 +218,10 @@ class Assigner:
             labels = np.empty(block.inner.shape, np.int32)
             self._assign(tile, item, labels)
             values = np.append(item.ids, [kernel.UNREACHED])  # local label -1 picks the last
-            fragments = cut_block(labels, tile.image, block, self.shape, scratch, outside=kernel.OUTSIDE, values=values)
+            fragments = cut_block(
+                labels, tile.image, block, self.shape, scratch, relative_spacing=self.relative_spacing,
+                outside=kernel.OUTSIDE, values=values,
+            )  # fmt: skip
             if scratch.outlives_process:
                 scratch.put(f"table-{block.index}", fragments.to_arrays())
             self.tiles.drop(block)

@@ -18,7 +18,7 @@ from voxloop.blocks import Block, Shape3, in_this_process
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
 from voxloop.kernels.fragments import fragments
-from voxloop.kernels.pieces import add_rows, choose_neighbours, join, sum_contacts
+from voxloop.kernels.pieces import add_rows, choose_neighbours, join, merge_contacts, sort_contacts
 from voxloop.supervoxels.arrays import Work
 from voxloop.supervoxels.grid import means
 from voxloop.supervoxels.model import Adjacency, SlicReport, Supervoxels
@@ -27,7 +27,8 @@ from voxloop.volume import ArrayLike, Spacing
 
 Ids = NDArray[np.int64]
 Int32 = NDArray[np.int32]
-MOST_FRAGMENTS, MOST_CONTACTS = 2**31 - 1, 2**32 - 1  # numbers of 32 bits halve the tables
+MOST_FRAGMENTS = 2**31 - 1  # numbers of 32 bits halve the tables
+AREA_UNITS = 2**16  # to a face between two voxels of the finest spacing: areas are summed up as integers, in any order
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class BlockFragments:
         int64 (f,), its first voxel in the flattened volume.
     sums
         int64 (f, 4 + c), number of voxels, sums of z, y, x and of the intensities.
-    pairs, faces
-        int32 (m, 2) fragments that touch, counted from 0, and (m, 3) their common faces across z, y and x.
+    pairs, area
+        int32 (m, 2) fragments that touch, counted from 0, and int64 (m,) their area of contact in `AREA_UNITS`.
     low_z, low_y, low_x, high_z, high_y, high_x
         Fragments (0 outside, else from 1) in the first and in the last plane along each axis.
     """
@@ -55,7 +56,7 @@ class BlockFragments:
     first: Ids
     sums: Ids
     pairs: Int32
-    faces: Int32
+    area: Ids
     low_z: NDArray[Any]
     low_y: NDArray[Any]
     low_x: NDArray[Any]
@@ -90,6 +91,7 @@ def cut_block(
     shape: Shape3,
     scratch: Scratch,
     *,
+    relative_spacing: Spacing,
     outside: int,
     values: Ids | None = None,
 ) -> BlockFragments:
@@ -107,6 +109,8 @@ def cut_block(
         Shape of the volume.
     scratch
         Where the numbers go, for `NumberBlock` to find.
+    relative_spacing
+        Of a voxel (z, y, x), for the areas of contact.
     outside
         The label of voxels that belong to nothing.
     values
@@ -117,7 +121,15 @@ def cut_block(
     compact = numbered.astype(np.uint16) if len(own) < 2**16 else numbered
     scratch.put(_fragments_name(block), {"fragments": compact})
     planes = [np.take(compact, i, axis) for i in (0, -1) for axis in range(3)]
-    return BlockFragments(block, own if values is None else values[own], first, sums, pairs, faces, *planes)
+    area = faces @ _face_areas(relative_spacing)
+    return BlockFragments(block, own if values is None else values[own], first, sums, pairs, area, *planes)
+
+
+def _face_areas(relative_spacing: Spacing) -> Ids:
+    """Return the area of one face across z, y and x, int64 (3,), in `AREA_UNITS`."""
+    z, y, x = relative_spacing
+    areas: Ids = np.rint(AREA_UNITS * np.array([y * x, z * x, z * y])).astype(np.int64)
+    return areas
 
 
 def _fragments_name(block: Block) -> str:
@@ -149,33 +161,28 @@ class Pieces:
     ----------
     sums
         int64 (n, 4 + c), number of voxels, sums of z, y, x and of the intensities.
-    pairs, faces
-        int32 (m, 2) pieces a < b that touch, sorted, and int64 (m, 3) their common faces across z, y and x.
+    pairs, area
+        int32 (m, 2) pieces a < b that touch, sorted, and int64 (m,) their area of contact in `AREA_UNITS`.
     """
 
     sums: Ids
     pairs: Int32
-    faces: Ids
+    area: Ids
 
     def joined(self, pairs: Int32) -> tuple[Pieces, Int32]:
         """Return the pieces after those of each pair became one, and the new number of each old piece."""
         group, n = join(len(self.sums), pairs)
-        return Pieces(add_rows(group, self.sums, n), *sum_contacts(self.pairs, self.faces, group, n)), group
+        ends, higher, area = sort_contacts(self.pairs, self.area, group, n)
+        contacts = merge_contacts(ends, higher, area)
+        return Pieces(add_rows(group, self.sums, n), contacts, area[: len(contacts)].copy()), group
 
-    def supervoxels(self, labels: ArrayLike, relative_spacing: Spacing, report: SlicReport) -> Supervoxels:
+    def supervoxels(self, labels: ArrayLike, report: SlicReport) -> Supervoxels:
         """Return the pieces as the supervoxels 1..n of `labels`."""
         edges = self.pairs.astype(np.int64)
         edges += 1
-        graph = Adjacency(edges, contact_area(self.faces, relative_spacing), len(self.sums))
+        graph = Adjacency(edges, self.area / AREA_UNITS, len(self.sums))
         sizes, centers = self.sums[:, 0].copy(), means(self.sums)[:, :3].copy()
         return Supervoxels(labels, sizes, centers, graph, report)
-
-
-def contact_area(faces: Ids, relative_spacing: Spacing) -> NDArray[np.float64]:
-    """Return the area of faces counted across z, y and x (m, 3)."""
-    z, y, x = relative_spacing
-    area: NDArray[np.float64] = faces[:, 0] * (y * x) + faces[:, 1] * (z * x) + faces[:, 2] * (z * y)
-    return area
 
 
 @dataclass(frozen=True)
@@ -209,22 +216,21 @@ class _Face:
 class _Table:
     """The fragments of all blocks, numbered through; kept compact while the blocks come in."""
 
-    def __init__(self) -> None:
+    def __init__(self, relative_spacing: Spacing) -> None:
+        self._face_areas = _face_areas(relative_spacing)
         self.n = 0
-        self._n_contacts = 0
         self.offsets: dict[int, tuple[int, int]] = {}
         self.first: list[Ids] = []
         self.sums: list[Ids] = []
         self.values: list[Ids] = []
         self.pairs: list[Int32] = [np.empty((0, 2), np.int32)]
-        self.faces: list[Int32] = [np.empty((0, 3), np.int32)]
+        self.area: list[Ids] = [np.empty(0, np.int64)]
         self.same: list[Int32] = [np.empty((0, 2), np.int32)]
         self._waiting: dict[tuple[int, Shape3], _Face] = {}  # by axis and where the next block starts
 
     def add(self, part: BlockFragments, *, keep_values: bool) -> None:
         """Append the fragments of a block; blocks come in the order of the partition."""
-        self._n_contacts += len(part.pairs)
-        if self.n + len(part.values) > MOST_FRAGMENTS or self._n_contacts > MOST_CONTACTS:
+        if self.n + len(part.values) > MOST_FRAGMENTS:
             raise InputError("the volume falls into too many fragments: ask for larger supervoxels or smooth more")
         box = part.block.inner
         for axis in range(3):
@@ -236,7 +242,7 @@ class _Table:
         self.first.append(part.first)
         self.sums.append(part.sums)
         self.pairs.append(part.pairs + np.int32(self.n))
-        self.faces.append(part.faces)
+        self.area.append(part.area)
         if keep_values:
             self.values.append(part.values)
         self.offsets[part.block.index] = (self.n, self.n + len(part.values))
@@ -250,22 +256,23 @@ class _Table:
         keys, counts = np.unique(a[touching] * width + b[touching], return_counts=True)
         a, b = keys // width - 1, keys % width - 1
         pairs = np.stack([a + before.offset, b + after.offset], axis=1).astype(np.int32)
-        faces = np.zeros((len(keys), 3), np.int32)
-        faces[:, axis] = counts
         same = before.values[a] == after.values[b]
-        self._n_contacts += len(pairs)
         self.same.append(pairs[same])
         self.pairs.append(pairs[~same])
-        self.faces.append(faces[~same])
+        self.area.append(counts[~same] * self._face_areas[axis])
 
 
-def gather(blocks: Iterable[BlockFragments], *, join_by: Literal["contact", "value"]) -> tuple[Pieces, FragmentNumbers]:
+def gather(
+    blocks: Iterable[BlockFragments], *, relative_spacing: Spacing, join_by: Literal["contact", "value"]
+) -> tuple[Pieces, FragmentNumbers]:
     """Put the fragments of all blocks together.
 
     Parameters
     ----------
     blocks
         One entry a block, in the order of the partition; blocks wholly outside may be missing.
+    relative_spacing
+        Of a voxel (z, y, x), for the areas of contact.
     join_by
         ``"contact"``: fragments of one value become a piece where they touch. ``"value"``: wherever they are.
 
@@ -279,9 +286,9 @@ def gather(blocks: Iterable[BlockFragments], *, join_by: Literal["contact", "val
     Raises
     ------
     InputError
-        If there are more than 2^31 - 1 fragments or 2^32 - 1 contacts.
+        If there are more than 2^31 - 1 fragments.
     """
-    table = _Table()
+    table = _Table(relative_spacing)
     for part in blocks:
         table.add(part, keep_values=join_by == "value")
     by_first = np.argsort(_concatenated(table.first)) if table.n else np.empty(0, np.int64)
@@ -294,8 +301,11 @@ def gather(blocks: Iterable[BlockFragments], *, join_by: Literal["contact", "val
     numbers = group[rank]
     del group, rank
     sums = add_rows(numbers, _concatenated(table.sums), n) if table.n else np.empty((0, 4), np.int64)
-    pairs, faces = sum_contacts(_concatenated(table.pairs), _concatenated(table.faces), numbers, n)
-    return Pieces(sums, pairs, faces), FragmentNumbers(numbers, table.offsets)
+    # The contacts are most of what there is, three times over at the worst: none of it is kept longer than needed.
+    ends, higher, area = sort_contacts(_concatenated(table.pairs), _concatenated(table.area), numbers, n)
+    pairs = merge_contacts(ends, higher, area)
+    del ends, higher
+    return Pieces(sums, pairs, area[: len(pairs)].copy()), FragmentNumbers(numbers, table.offsets)
 
 
 def _concatenated(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -340,7 +350,7 @@ def _chain_equal(values: Ids) -> Int32:
     return equal
 
 
-def absorb_small(pieces: Pieces, *, min_size: float, relative_spacing: Spacing) -> tuple[Pieces, Int32]:
+def absorb_small(pieces: Pieces, *, min_size: float) -> tuple[Pieces, Int32]:
     """Join each piece of fewer than `min_size` voxels to the neighbour of the largest contact, until none is left.
 
     In a round all small pieces choose (`kernels.pieces.choose_neighbours`) and join at once. Pieces without neighbours
@@ -357,8 +367,7 @@ def absorb_small(pieces: Pieces, *, min_size: float, relative_spacing: Spacing) 
     while True:
         small = pieces.sums[:, 0] < min_size
         colours = means(pieces.sums)[:, 3:]
-        area = contact_area(pieces.faces, relative_spacing)
-        chosen = choose_neighbours(pieces.pairs, area, np.ascontiguousarray(colours), small)
+        chosen = choose_neighbours(pieces.pairs, pieces.area, np.ascontiguousarray(colours), small)
         joining = np.flatnonzero(chosen != np.arange(len(chosen))).astype(np.int32)
         if len(joining) == 0:
             return pieces, group

@@ -76,13 +76,15 @@ def from_labels(
     blocks = partition(shape, block_shape)
     fits = work.executor.in_process and 4 * volume.n_voxels <= budget
     with nullcontext(Memory()) if fits else scratch_folder(None, "") as scratch:
-        cut = CutLabels(unmapped(labels), unmapped(mask), shape, scratch)
-        pieces, numbers = gather(work.map("cutting", cut, blocks), join_by="value")
+        cut = CutLabels(unmapped(labels), unmapped(mask), shape, volume.relative_spacing, scratch)
+        pieces, numbers = gather(
+            work.map("cutting", cut, blocks), relative_spacing=volume.relative_spacing, join_by="value"
+        )
         n = len(pieces.sums)
         if n == 0:
             raise InputError("labels is 0 everywhere" + ("" if mask is None else " inside the mask"))
         number_blocks(blocks, numbers, scratch=scratch, out=numbered, work=work)
-    return pieces.supervoxels(numbered, volume.relative_spacing, SlicReport(n, n, 0, True))
+    return pieces.supervoxels(numbered, SlicReport(n, n, 0, True))
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class CutLabels:
     labels: ArrayLike
     mask: ArrayLike | None
     shape: Shape3
+    relative_spacing: Spacing
     scratch: Scratch
 
     def __call__(self, block: Block) -> BlockFragments:
@@ -102,4 +105,6 @@ class CutLabels:
         if self.mask is not None:
             own[~inside_box(self.mask, block.inner)] = 0
         no_image = np.empty((0, *own.shape), np.int16)
-        return cut_block(own, no_image, block, self.shape, self.scratch, outside=0)
+        return cut_block(
+            own, no_image, block, self.shape, self.scratch, relative_spacing=self.relative_spacing, outside=0
+        )

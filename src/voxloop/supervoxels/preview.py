@@ -90,9 +90,9 @@ def preview_supervoxels(
     labels = np.zeros(region.shape, np.uint32)
     if inside:
         few = spec.changed(max_num_iter=min(spec.max_num_iter, ITERATIONS))
-        run = SlicRun(tiles, inside, region.shape, BLOCK_SHAPE, grid, few, work)
+        run = SlicRun(tiles, inside, region.shape, BLOCK_SHAPE, spacing, grid, few, work)
         state = run.settle(region.start)
         min_size = spec.min_size_factor * grid.cell_size
-        _, numbers = run.cut(state.clusters, min_size=min_size, relative_spacing=spacing)
+        _, numbers = run.cut(state.clusters, min_size=min_size)
         number_blocks(inside, numbers, scratch=tiles.scratch, out=labels, work=work)
     return labels[box.slices_in(region)].copy()

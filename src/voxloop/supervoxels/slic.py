@@ -115,13 +115,13 @@ def slic(
         n_inside = sum(n_inside_of)
         asked_for = number_asked_for(spec, n_inside)
         grid = seed_grid(volume.shape, asked_for * volume.n_voxels / n_inside, spacing)
-        run = SlicRun(tiles, inside, volume.shape, block_shape, grid, spec, work)
+        run = SlicRun(tiles, inside, volume.shape, block_shape, spacing, grid, spec, work)
         state = run.settle((0, 0, 0))
         min_size = spec.min_size_factor * n_inside / len(state.clusters.centers)
-        pieces, numbers = run.cut(state.clusters, min_size=min_size, relative_spacing=spacing)
+        pieces, numbers = run.cut(state.clusters, min_size=min_size)
         number_blocks(blocks, numbers, scratch=kept, out=labels, work=work)
     report = SlicReport(asked_for, len(pieces.sums), state.iterations, state.converged)
-    return pieces.supervoxels(labels, spacing, report)
+    return pieces.supervoxels(labels, report)
 
 
 @contextmanager
@@ -194,6 +194,8 @@ class SlicRun:
         The blocks, of the regular partition of a volume of `shape` into blocks of `block_shape`.
     shape, block_shape
         Voxels of the volume and of a block.
+    relative_spacing
+        Of a voxel (z, y, x).
     grid
         The seeds.
     spec
@@ -206,6 +208,7 @@ class SlicRun:
     blocks: Sequence[Block]
     shape: Shape3
     block_shape: Shape3
+    relative_spacing: Spacing
     grid: SeedGrid
     spec: SlicSpec
     work: Work
@@ -225,16 +228,16 @@ class SlicRun:
             self._note(state)
         return state
 
-    def cut(self, clusters: Clusters, *, min_size: float, relative_spacing: Spacing) -> tuple[Pieces, FragmentNumbers]:
+    def cut(self, clusters: Clusters, *, min_size: float) -> tuple[Pieces, FragmentNumbers]:
         """Return the supervoxels that the clusters make; what is below `min_size` voxels joins a neighbour."""
         parts = self.work.map("cutting", self._assigner.cut, self._near(clusters))
-        pieces, numbers = gather(parts, join_by="contact")
-        pieces, group = absorb_small(pieces, min_size=min_size, relative_spacing=relative_spacing)
+        pieces, numbers = gather(parts, relative_spacing=self.relative_spacing, join_by="contact")
+        pieces, group = absorb_small(pieces, min_size=min_size)
         return pieces, numbers.joined(group)
 
     @property
     def _assigner(self) -> Assigner:
-        return Assigner(self.tiles, self.shape, self.grid, self.spec.compactness)
+        return Assigner(self.tiles, self.shape, self.grid, self.spec.compactness, self.relative_spacing)
 
     def _near(self, clusters: Clusters) -> ClustersByBlock:
         return ClustersByBlock(
