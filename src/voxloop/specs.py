@@ -84,15 +84,16 @@ def default_size(n_voxels: int) -> float:
 
 
 class SlicSpec(Spec):
-    """How the volume is cut into supervoxels.
+    """How the volume is cut into supervoxels: by SLIC, or by a seeded watershed on the gradient magnitude.
 
     Give `n_segments` or `size` (voxels per supervoxel), not both; with neither, `size` is the `default_size` of the
     volume, in a project that of its first image. Intensities are compared twice: smoothed by `sigma`, and smoothed by
     `coarse_sigma`, which tells regions apart that noise and texture hide (0 leaves that out). Both are in voxels of the
     finest axis. `channel_weights` multiply the contrast of each channel (by default 1): 0 leaves a channel out of the
-    supervoxels, though not out of the features.
+    supervoxels, though not out of the features. `compactness` and `max_num_iter` are for SLIC alone.
     """
 
+    method: Literal["slic", "watershed"] = "slic"
     n_segments: Annotated[int, Field(ge=1)] | None = None
     size: PositiveFloat | None = None
     compactness: PositiveFloat = 0.3
@@ -109,6 +110,19 @@ class SlicSpec(Spec):
         if self.channel_weights is not None and not any(self.channel_weights):
             raise ValueError("channel_weights must have one above 0")
         return self
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        for name in ("compactness", "max_num_iter"):
+            if self.method == "watershed" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for the method slic; a watershed has none")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal digest of the fields; that of SLIC is what it was before there was another method."""
+        without = {"method"} if self.method == "slic" else None
+        return digest_of(type(self).__name__, self.model_dump(mode="json", exclude=without))
 
 
 class FeatureSpec(Spec):

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_project(parser)
     add_computing(parser)
+    parser.add_argument("--method", choices=("slic", "watershed"), help="how: slic (default), or a seeded watershed")
     parser.add_argument("--n-segments", type=int, metavar="N", help="how many supervoxels an image gets")
     parser.add_argument(
         "--size",
@@ -46,11 +47,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Compute the supervoxels, unless they are there already."""
+    from voxloop.specs import SlicSpec
+
     with open_project(options, output) as project:
-        names = ("n_segments", "size", "compactness", "max_num_iter", "sigma", "coarse_sigma", "min_size_factor")
+        names = (
+            "method",
+            "n_segments",
+            "size",
+            "compactness",
+            "max_num_iter",
+            "sigma",
+            "coarse_sigma",
+            "min_size_factor",
+        )
         choice = given(options, *names, "channel_weights")
         if "n_segments" in choice or "size" in choice:
             choice = {"n_segments": None, "size": None} | choice  # one replaces the other
+        if choice.get("method") == "watershed":  # which has neither; what SLIC had does not matter
+            choice = SlicSpec().model_dump(include={"compactness", "max_num_iter"}) | choice
         project.configure(slic=choice)
         lines, data = [], []
         for index, record in enumerate(project.images):

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 # Raised when a stage gives other bits for the same specs, so that what an older version computed counts as stale.
-SUPERVOXELS_VERSION = 2
+SUPERVOXELS_VERSION = 3
 FEATURES_VERSION = 2
 
 # A feature table that takes more of the memory budget than this is put together row by row.

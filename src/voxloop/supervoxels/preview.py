@@ -17,6 +17,7 @@ from voxloop.supervoxels.grid import seed_grid
 from voxloop.supervoxels.intensity import Intensities, Scaling, measure_intensities
 from voxloop.supervoxels.scratch import Memory
 from voxloop.supervoxels.slic import SlicRun, number_asked_for
+from voxloop.supervoxels.watershed import check_library
 from voxloop.volume import ArrayLike, CropView, Volume
 
 # The margin around the box, in units of the distance of two seeds, before it is widened to whole cells of seeds. On
@@ -74,6 +75,8 @@ def preview_supervoxels(
         raise InputError(f"box reaches from {box.start} to {box.stop} but the volume has shape {volume.shape}")
     if mask is not None:
         check_shape("mask", mask, volume.shape, "volume")
+    if spec.method == "watershed":
+        check_library()
     known = intensities or measure_intensities(volume, mask=mask)
     spacing = volume.relative_spacing
     n_inside = round(known.share_inside * volume.n_voxels)
@@ -86,13 +89,12 @@ def preview_supervoxels(
     blocks = partition(region.shape, BLOCK_SHAPE, scaling.halo)
     tiles = Tiles(Memory())
     scale = ScaleBlock(volume.crop(region), None if mask is None else CropView(mask, region), scaling, tiles)
-    inside = [block for block, n in zip(blocks, work.map("scaling", scale, blocks), strict=True) if n]
+    n_inside_of = list(work.map("scaling", scale, blocks))
+    inside = [block for block, n in zip(blocks, n_inside_of, strict=True) if n]
     labels = np.zeros(region.shape, np.uint32)
     if inside:
-        few = spec.changed(max_num_iter=min(spec.max_num_iter, ITERATIONS))
+        few = spec.changed(max_num_iter=min(spec.max_num_iter, ITERATIONS)) if spec.method == "slic" else spec
         run = SlicRun(tiles, inside, region.shape, BLOCK_SHAPE, spacing, grid, few, work)
-        state = run.settle(region.start)
-        min_size = spec.min_size_factor * grid.cell_size
-        _, numbers = run.cut(state.clusters, min_size=min_size)
+        numbers = run.finish(region.start, sum(n_inside_of)).numbers
         number_blocks(inside, numbers, scratch=tiles.scratch, out=labels, work=work)
     return labels[box.slices_in(region)].copy()

@@ -6,7 +6,7 @@ the new clusters. There are no seams and no halos, and the result has the same b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,17 +15,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Box, Executor, Progress, Shape3, memory_budget, partition, within_memory
+from voxloop.blocks import (
+    Block,
+    Box,
+    Executor,
+    Progress,
+    Shape3,
+    in_this_process,
+    memory_budget,
+    partition,
+    within_memory,
+)
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
 from voxloop.specs import SlicSpec, default_size, digest_of
 from voxloop.supervoxels.arrays import BYTES_PER_VOXEL, Work, check_out, check_shape
 from voxloop.supervoxels.assignment import Assigner, Clusters, ClustersByBlock, ScaleBlock, SumCells, Tiles
-from voxloop.supervoxels.connectivity import FragmentNumbers, Pieces, absorb_small, gather, number_blocks
+from voxloop.supervoxels.connectivity import (
+    BlockFragments,
+    FragmentNumbers,
+    Pieces,
+    absorb_small,
+    gather,
+    number_blocks,
+)
 from voxloop.supervoxels.grid import SeedGrid, seed_grid, seeds
 from voxloop.supervoxels.intensity import Scaling, measure_intensities
 from voxloop.supervoxels.model import SlicReport, Supervoxels
 from voxloop.supervoxels.scratch import Memory, Scratch, scratch_folder
+from voxloop.supervoxels.watershed import BYTES_PER_VOXEL as FLOODED_BYTES_PER_VOXEL
+from voxloop.supervoxels.watershed import CutBasins, check_library, flood
 from voxloop.volume import ArrayLike, Spacing, Volume
 
 BLOCK_SHAPE: Shape3 = (64, 128, 128)
@@ -52,6 +71,8 @@ def slic(
     space; each voxel goes to the cluster of the least |I - I_c|^2 + (compactness / S)^2 |x - x_c|^2 among those within
     S along each axis, each cluster moves to the mean of its voxels, `max_num_iter` times or until no centre moves by
     more than S / 10. Pieces that are not connected are separated, small ones join the neighbour of the largest contact.
+    With the method ``"watershed"`` the gradient magnitude is flooded instead, from the lowest voxel of each cell of the
+    grid; that takes the whole volume in memory.
 
     Intensities have unit variance between the 1st and the 99th percentile of a channel, times its weight. I holds each
     channel twice: smoothed by `sigma` and, with 1.5 times the weight, by `coarse_sigma`. Positions are in relative
@@ -105,6 +126,8 @@ def slic(
     work = Work(within_memory(executor, memory=budget, item_bytes=block_bytes), progress)
 
     n_images = volume.n_channels * len(scaling.copies)
+    if spec.method == "watershed":
+        _check_flood(volume.n_voxels * (2 * n_images + FLOODED_BYTES_PER_VOXEL), budget)
     with _scratch_space(
         volume, spec, mask, work, n_images=n_images, budget=budget, folder=scratch, block_shape=block_shape
     ) as kept:
@@ -116,12 +139,20 @@ def slic(
         asked_for = number_asked_for(spec, n_inside)
         grid = seed_grid(volume.shape, asked_for * volume.n_voxels / n_inside, spacing)
         run = SlicRun(tiles, inside, volume.shape, block_shape, spacing, grid, spec, work)
-        state = run.settle((0, 0, 0))
-        min_size = spec.min_size_factor * n_inside / len(state.clusters.centers)
-        pieces, numbers = run.cut(state.clusters, min_size=min_size)
-        number_blocks(blocks, numbers, scratch=kept, out=labels, work=work)
-    report = SlicReport(asked_for, len(pieces.sums), state.iterations, state.converged)
-    return pieces.supervoxels(labels, report)
+        found = run.finish((0, 0, 0), n_inside)
+        number_blocks(blocks, found.numbers, scratch=kept, out=labels, work=work)
+    report = SlicReport(asked_for, len(found.pieces.sums), found.iterations, found.converged)
+    return found.pieces.supervoxels(labels, report)
+
+
+def _check_flood(n_bytes: int, budget: int) -> None:
+    """Raise `InputError` unless a watershed can be computed within `budget` bytes."""
+    check_library()
+    if n_bytes > budget:
+        raise InputError(
+            f"a watershed of this volume needs {n_bytes / 1e9:.1f} GB of memory and may take {budget / 1e9:.1f} GB; "
+            "give more, or use the method slic"
+        )
 
 
 @contextmanager
@@ -183,6 +214,16 @@ class SlicState:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """The supervoxels as a table, the piece of each fragment of the blocks, and what the report says."""
+
+    pieces: Pieces
+    numbers: FragmentNumbers
+    iterations: int
+    converged: bool
+
+
+@dataclass(frozen=True)
 class SlicRun:
     """The steps of SLIC over all blocks that have voxels inside the mask.
 
@@ -213,11 +254,20 @@ class SlicRun:
     spec: SlicSpec
     work: Work
 
-    def settle(self, origin: Shape3) -> SlicState:
-        """Return the state before the cutting. Each iteration is noted in a scratch space that outlives the process.
+    def finish(self, origin: Shape3, n_inside: int) -> Outcome:
+        """Return the supervoxels of `n_inside` voxels; `origin` is where in the grid's volume the first voxel lies."""
+        if self.spec.method == "watershed":
+            basins = flood(self.tiles, self.blocks, self.shape, self.grid, origin, self.relative_spacing)
+            here = Work(in_this_process(self.work.executor), self.work.progress)
+            parts = here.map("cutting", CutBasins(self.tiles, basins.labels, self.relative_spacing), self.blocks)
+            return Outcome(*self._joined(parts, n_inside / basins.n), 0, True)
+        state = self.settle(origin)
+        parts = self.work.map("cutting", self._assigner.cut, self._near(state.clusters))
+        mean_size = n_inside / len(state.clusters.centers)
+        return Outcome(*self._joined(parts, mean_size), state.iterations, state.converged)
 
-        `origin` is where in the grid's volume the first voxel lies.
-        """
+    def settle(self, origin: Shape3) -> SlicState:
+        """Return the state before the cutting. Each iteration is noted in a scratch space that outlives the process."""
         state = self._noted() or SlicState(self._seeded(origin), 1, False)
         while state.iterations < self.spec.max_num_iter and not state.converged:
             clusters = state.clusters
@@ -228,11 +278,10 @@ class SlicRun:
             self._note(state)
         return state
 
-    def cut(self, clusters: Clusters, *, min_size: float) -> tuple[Pieces, FragmentNumbers]:
-        """Return the supervoxels that the clusters make; what is below `min_size` voxels joins a neighbour."""
-        parts = self.work.map("cutting", self._assigner.cut, self._near(clusters))
+    def _joined(self, parts: Iterable[BlockFragments], mean_size: float) -> tuple[Pieces, FragmentNumbers]:
+        """Return connected pieces; those that are small against the mean size have joined a neighbour."""
         pieces, numbers = gather(parts, relative_spacing=self.relative_spacing, join_by="contact")
-        pieces, group = absorb_small(pieces, min_size=min_size)
+        pieces, group = absorb_small(pieces, min_size=self.spec.min_size_factor * mean_size)
         return pieces, numbers.joined(group)
 
     @property
