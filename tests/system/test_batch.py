@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +124,19 @@ def test_files_of_classes_and_slices_are_resumed_one_by_one(cells: Path, more: l
         assert contents(tmp_path) == before
 
 
+def test_tables_of_each_image(cells: Path, more: list[Path], tmp_path: Path) -> None:
+    tables = {"objects": tmp_path / "{nickname}.csv", "classes": tmp_path / "{nickname}-{result_type}.parquet"}
+    items = batch(cells / "cells.voxloop", [cells / "cells.tif", *more], tmp_path / "{nickname}.tif", tables=tables)
+    assert [len(item.files) for item in items] == [3, 3, 3]
+    with Project.open(cells / "cells.voxloop", read_only=True) as project:
+        own = project.export_table("objects", tmp_path / "own.csv")
+    assert (tmp_path / "cells.csv").read_bytes() == own.read_bytes()
+    (tmp_path / "more5.csv").unlink()
+    again = batch(cells / "cells.voxloop", more, tmp_path / "{nickname}.tif", tables=tables)
+    assert [item.state for item in again] == ["written", "there"]
+    assert (tmp_path / "more5.csv").exists()
+
+
 def test_voxels_of_another_size_are_noted(cells: Path, more: list[Path], tmp_path: Path) -> None:
     (item,) = batch(cells / "cells.voxloop", more[:1], tmp_path / "a.tif", spacing=(20, 16, 16))
     assert item.note == "its voxels are 20 x 16 x 16 nanometer, those of the training were 10 x 8 x 8"
@@ -141,6 +157,11 @@ def test_options_reach_the_files(cells: Path, more: list[Path], tmp_path: Path) 
         ({"out": "{nickname}.tif", "sources": ["segmentation", "masks"]}, "two results"),
         ({"out": "{who}.tif"}, "expected {dataset_dir}"),
         ({"sources": ["labels"]}, "no labels"),
+        ({"out": "{nickname}.docx"}, "names no known format"),
+        ({"tables": {"objects": "{nickname}.xls"}}, "no format of tables"),
+        ({"tables": {"voxels": "{nickname}.csv"}}, "table is 'voxels'"),
+        ({"tables": {"objects": "a.csv"}}, "two results"),
+        ({"sources": ["features"]}, "name the features"),
         ({"sources": []}, "no labels"),
         ({"sources": ["everything"]}, "source is 'everything'"),
         ({"images": []}, "no images"),
@@ -170,3 +191,37 @@ def test_what_is_no_project_and_no_model(cells: Path) -> None:
         batch(cells / "cells.tif", [cells / "cells.tif"], "x.tif")
     with pytest.raises(FileNotFoundError):
         batch(cells / "no.voxmodel", [cells / "cells.tif"], "x.tif")
+
+
+KILLED = """
+import os, signal, sys
+from voxloop.io.writers import RawWriter
+from voxloop.project import batch
+
+blocks = []
+write = RawWriter.write
+
+def kill_in_the_second_file(self, box, block):
+    write(self, box, block)
+    blocks.append(self.header.path)
+    if len(set(blocks)) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RawWriter.write = kill_in_the_second_file
+batch("cells.voxloop", sys.argv[1:], "{nickname}-{result_type}.tif")
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_batch_goes_on(cells: Path, more: list[Path]) -> None:
+    names = [file.name for file in more]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *names], cwd=cells, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (cells / "more5-segmentation.tif").exists()
+    assert not (cells / "more6-segmentation.tif").exists()
+    items = batch(cells / "cells.voxloop", more, PATTERN)
+    assert [item.state for item in items] == ["there", "written"]
+    batch(cells / "cells.voxloop", more, cells / "whole-{nickname}.tif")
+    for file in more:
+        resumed, whole = open_labels(cells / f"{file.stem}-segmentation.tif"), open_labels(cells / f"whole-{file.name}")
+        np.testing.assert_array_equal(resumed.read(), whole.read())

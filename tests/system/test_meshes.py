@@ -12,6 +12,7 @@ import trimesh
 from voxloop.classify import Prediction
 from voxloop.errors import FormatError, InputError
 from voxloop.project import Project, meshes
+from voxloop.project.sources import make_layer
 from voxloop.volume import Volume
 
 SPACING = (4.0, 2.0, 1.0)
@@ -59,6 +60,9 @@ def test_a_ball(tmp_path: Path, suffix: str) -> None:
         if suffix != ".stl":
             colour = project.annotations.classes[1].color
             assert tuple(mesh.visual.vertex_colors[0][:3]) == tuple(bytes.fromhex(colour[1:]))
+        (refined,) = project.export_meshes(tmp_path / f"refined{suffix}", classes=["in"], source="refined")
+        # Specks of single voxels lose half of their volume to the surface's slanted corners.
+        assert trimesh.load_mesh(refined).volume == pytest.approx((project.refine() == 2).sum() * 8, rel=0.15)
         (rough,) = project.export_meshes(tmp_path / f"rough{suffix}", classes=[2], smoothing=0)
         assert trimesh.load_mesh(rough).area > mesh.area
 
@@ -73,9 +77,10 @@ def test_noise_is_closed_however_it_is_cut(tmp_path: Path, monkeypatch, slices: 
         exact(project, mask, monkeypatch)
         found = segmentation(project, tmp_path) == 2
         label = project.annotations.classes[1]
-        whole = meshes._surface(project.results(), label, project.volume().box)
+        layer = make_layer("segmentation", project.results())
+        whole = meshes._surface(project.results(), layer, label, project.volume().box)
         monkeypatch.setattr(meshes, "_SLICES", slices)
-        vertices, triangles = meshes._surface(project.results(), label, project.volume().box)
+        vertices, triangles = meshes._surface(project.results(), layer, label, project.volume().box)
         np.testing.assert_array_equal(vertices, whole[0])
         turned = [{tuple(np.roll(t, -t.argmin())) for t in part} for part in (triangles, whole[1])]
         assert turned[0] == turned[1]
@@ -114,6 +119,7 @@ def test_what_cannot_be_written(cells: Path, tmp_path: Path, monkeypatch) -> Non
             ("a.ply", {"classes": ["nucleus"]}, "no class 'nucleus'"),
             ("a.ply", {"classes": ["nothing"]}, "has no voxel"),
             ("a.ply", {"classes": ["background"], "smoothing": -1}, "smoothing"),
+            ("a.ply", {"classes": ["background"], "source": "labels"}, "expected segmentation or refined"),
             ("a.ply", {"classes": ["background"]}, "memory budget"),
         ):
             with pytest.raises((InputError, FormatError), match=message):

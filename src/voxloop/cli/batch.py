@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from voxloop.cli.export import SOURCES, add_export_options, export_choices
-from voxloop.cli.options import add_computing, chosen_executor
+from voxloop.cli.options import add_computing, chosen_executor, parse_assignments
 from voxloop.cli.output import Output
 
 if TYPE_CHECKING:
     from voxloop.project import BatchItem
     from voxloop.project.sources import Source
+    from voxloop.project.tables import TableKind
 
 HELP = "segment many images with one trained classifier"
 EXAMPLES = """\
@@ -48,6 +49,13 @@ def add_batch_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
         metavar="SOURCE",
         help=f"what to write, some of {', '.join(_SOURCES)} (default: segmentation)",
     )
+    parser.add_argument(
+        "--table",
+        action="append",
+        default=[],
+        metavar="TABLE=PATTERN",
+        help="also write a table of each image, such as objects={nickname}.csv; repeat",
+    )
     parser.add_argument("--image-axes", metavar="AXES", help="order of the images' axes (default: from the file)")
     parser.add_argument(
         "--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="size of a voxel (default: from the file)"
@@ -72,6 +80,7 @@ def segment(model: str, options: argparse.Namespace, output: Output, *, jobs: in
             options.images,
             options.out,
             sources=cast("list[Source]", options.source or ["segmentation"]),
+            tables=cast("dict[TableKind, str]", parse_assignments("--table", options.table)),
             jobs=jobs,
             overwrite=options.overwrite,
             image_axes=options.image_axes,

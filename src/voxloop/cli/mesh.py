@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to: .stl, .ply or .obj; it may hold {dataset_dir}, {nickname}, {class}",
     )
     parser.add_argument("--class", dest="classes", nargs="+", metavar="NAME", help="classes to write (default: all)")
+    parser.add_argument("--refined", action="store_true", help="of the segmentation that is decided voxel by voxel")
     parser.add_argument("--smoothing", type=int, default=10, metavar="N", help="rounds; 0 for none (default: 10)")
     parser.add_argument("--crop", metavar="Z0:Z1,Y0:Y1,X0:X1", help="a part of the image, in voxels")
     add_image_choice(parser)
@@ -38,6 +39,7 @@ def run(options: argparse.Namespace, output: Output) -> None:
         files = project.export_meshes(
             options.path,
             classes=options.classes,
+            source="refined" if options.refined else "segmentation",
             crop=parse_crop(options.crop),
             smoothing=options.smoothing,
             image=options.image,

@@ -3,7 +3,7 @@
 Importing this costs nothing: the libraries below are imported with the first file of their format.
 """
 
-from voxloop.io.formats import folder_of, name_without_suffix
+from voxloop.io.formats import folder_of, format_to_write, name_without_suffix
 from voxloop.io.inside import is_numbered, matching_files, source_exists
 from voxloop.io.read import count_frames, open_labels, open_volume
 from voxloop.io.sidecar import write_sidecar
@@ -15,6 +15,7 @@ __all__ = [
     "count_frames",
     "create_volume",
     "folder_of",
+    "format_to_write",
     "is_numbered",
     "matching_files",
     "name_without_suffix",

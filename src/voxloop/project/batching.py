@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from voxloop.blocks import Executor, Progress, default_executor, memory_budget
 from voxloop.classify import Prediction, SupervoxelLabels, label_supervoxels
 from voxloop.color import as_lab
 from voxloop.errors import Cancelled, InputError, VoxloopError
-from voxloop.io import folder_of, is_numbered, matching_files, name_without_suffix, open_volume
+from voxloop.io import folder_of, format_to_write, is_numbered, matching_files, name_without_suffix, open_volume
 from voxloop.project.annotations import LabelClass
 from voxloop.project.cache import ArrayCache
 from voxloop.project.export import ExportOptions, check_distinct, export_files, export_options, planned_files
@@ -30,14 +31,14 @@ from voxloop.project.folder import is_project
 from voxloop.project.images import ProjectImage
 from voxloop.project.model_file import Model
 from voxloop.project.project import Project
-from voxloop.project.sources import OF_STROKES, Source
+from voxloop.project.sources import OF_STROKES, Source, parse_cells
 from voxloop.project.stages import ImageStages
+from voxloop.project.tables import TableKind, planned_table, write_table
 from voxloop.specs import FeatureSpec, digest_of
 from voxloop.supervoxels import Supervoxels
 from voxloop.supervoxels.extent import Extent
 from voxloop.volume import Spacing, Volume
 
-Targets = dict[Source, dict[int | None, Path]]
 _OTHER_SIZE = 1.25  # times as large or small: then the classifier may not know what it sees
 
 
@@ -75,6 +76,7 @@ def batch(
     out: str | os.PathLike[str],
     *,
     sources: Sequence[Source] = ("segmentation",),
+    tables: Mapping[TableKind, str | os.PathLike[str]] = MappingProxyType({}),
     jobs: int = 1,
     overwrite: bool = False,
     image_axes: str | None = None,
@@ -102,7 +104,9 @@ def batch(
         Where results go: a path pattern as for `Project.export`, such as
         ``{dataset_dir}/{nickname}-{result_type}.tif``.
     sources
-        What is written of each image: any source but ``labels``.
+        What is written of each image: any source but ``labels`` and ``refined``, which need strokes.
+    tables
+        Tables to be written of each image and their path patterns, such as ``{"objects": "{nickname}.csv"}``.
     jobs
         How many images are worked on at a time; they share processors and memory.
     overwrite
@@ -133,7 +137,9 @@ def batch(
     executor = executor or default_executor()
     how = export_options(options)
     used = _as_model(model, executor, progress, memory)
-    plans = _plan(used, images, out, sources)
+    plans = _plan(used, images, out, sources, tables)
+    if "features" in sources:
+        parse_cells(how.features, used.specs.features)
     scratch = _Scratch(
         executor=executor if jobs == 1 else executor.limited(max(1, executor.n_workers // jobs)),
         progress=progress if jobs == 1 else None,
@@ -177,24 +183,52 @@ def _as_model(
     return Model.open(model)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """The files to be written of one image: by source and class, and by table."""
+
+    volumes: dict[Source, dict[int | None, Path]]
+    tables: dict[TableKind, Path]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (*(file for targets in self.volumes.values() for file in targets.values()), *self.tables.values())
+
+    def without(self, unwanted: Callable[[Path], bool]) -> _Plan:
+        """Return the plan without some files."""
+        volumes = {s: {c: f for c, f in targets.items() if not unwanted(f)} for s, targets in self.volumes.items()}
+        return _Plan(volumes, {kind: file for kind, file in self.tables.items() if not unwanted(file)})
+
+
 def _plan(
-    model: Model, images: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], sources: Sequence[Source]
-) -> dict[Path, Targets]:
-    """Return the files to be written of each image, by source and class; no two are the same."""
+    model: Model,
+    images: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    sources: Sequence[Source],
+    tables: Mapping[TableKind, str | os.PathLike[str]],
+) -> dict[Path, _Plan]:
+    """Return the files to be written of each image; no two are the same, and all are of a known format."""
     if not images:
         raise InputError("there are no images to segment")
     if not sources or set(sources) & set(OF_STROKES):
         raise InputError(
             f"sources must name at least one result of an image that has no labels, so not {' or '.join(OF_STROKES)}"
         )
-    plans: dict[Path, Targets] = {}
+    plans: dict[Path, _Plan] = {}
     for image in images:
         path = Path(image).expanduser()
         if path in plans:
             raise InputError(f"{path} is named twice among the images")
         about: dict[str, Any] = {"name": name_without_suffix(path), "dataset_dir": folder_of(path)}
-        plans[path] = {s: planned_files(s, out, classes=model.classes, **about) for s in sources}
-    check_distinct([file for plan in plans.values() for targets in plan.values() for file in targets.values()])
+        plans[path] = _Plan(
+            {s: planned_files(s, out, classes=model.classes, **about) for s in sources},
+            {kind: planned_table(kind, pattern, **about) for kind, pattern in tables.items()},
+        )
+        for targets in plans[path].volumes.values():
+            for file in targets.values():
+                format_to_write(file)
+    check_distinct([file for plan in plans.values() for file in plan.files])
     return plans
 
 
@@ -221,22 +255,21 @@ class _Scratch:
 
 
 def _segment(
-    model: Model, image: Path, plan: Targets, options: ExportOptions, scratch: _Scratch, *, overwrite: bool
+    model: Model, image: Path, plan: _Plan, options: ExportOptions, scratch: _Scratch, *, overwrite: bool
 ) -> BatchItem:
     """Segment one image and write what is missing of its results; whatever goes wrong is told, not raised."""
     start = time.perf_counter()
-    files = tuple(file for targets in plan.values() for file in targets.values())
+    files = plan.files
     try:
-        wanted = {
-            source: {class_id: file for class_id, file in targets.items() if overwrite or not _exists(file)}
-            for source, targets in plan.items()
-        }
-        if not any(wanted.values()):
+        wanted = plan if overwrite else plan.without(_exists)
+        if not wanted.files:
             return BatchItem(str(image), "there", files)
         with _opened(model, image, scratch) as results:
-            for source, targets in wanted.items():
+            for source, targets in wanted.volumes.items():
                 if targets:
                     export_files(results, source, targets, options, overwrite=overwrite)
+            for kind, target in wanted.tables.items():
+                write_table(kind, results, target, overwrite=overwrite)
             note = _size_note(model, results.volume)
         return BatchItem(str(image), "written", files, note=note, seconds=time.perf_counter() - start)
     except Cancelled:

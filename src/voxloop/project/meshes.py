@@ -8,7 +8,7 @@ from functools import partial
 from importlib import import_module
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +42,15 @@ def export_meshes(
     path: str | os.PathLike[str],
     *,
     classes: Sequence[str | int] | None = None,
+    source: Literal["segmentation", "refined"] = "segmentation",
     crop: Crop | None = None,
     smoothing: int = 10,
     overwrite: bool = False,
 ) -> list[Path]:
     """Write the surface of each class to a file; see `Project.export_meshes`."""
     _need_libraries()
+    if source not in ("segmentation", "refined"):
+        raise InputError(f"source is {source!r}; expected segmentation or refined")
     if isinstance(smoothing, bool) or not isinstance(smoothing, int) or not 0 <= smoothing <= 1000:
         raise InputError(f"smoothing must be a number of rounds from 0 to 1000, not {smoothing!r}")
     chosen = _chosen(results.classes, classes)
@@ -63,9 +66,9 @@ def export_meshes(
         if not overwrite and os.path.lexists(target):
             raise InputError(f"{target} exists; choose another name or allow overwriting")
     box = crop_box(crop, results.volume.shape) or results.volume.box
-    written = []
+    layer, written = make_layer(source, results), []
     for label, target in targets.items():
-        mesh = _mesh(results, label, box, smoothing)
+        mesh = _mesh(results, layer, label, box, smoothing)
         if mesh is not None:
             with replacing(target, overwrite=overwrite) as temporary, storing(target):
                 temporary.write_bytes(_encoded(mesh, target.suffix.lower()))
@@ -94,12 +97,12 @@ def _chosen(classes: Sequence[LabelClass], names: Sequence[str | int] | None) ->
     return chosen
 
 
-def _mesh(results: ImageResults, label: LabelClass, box: Box, smoothing: int) -> Trimesh | None:
+def _mesh(results: ImageResults, layer: Layer, label: LabelClass, box: Box, smoothing: int) -> Trimesh | None:
     """Return the surface of a class in physical units (x, y, z), None if it has no voxel in `box`."""
     import trimesh
     from trimesh.smoothing import filter_taubin
 
-    vertices, triangles = _surface(results, label, box)
+    vertices, triangles = _surface(results, layer, label, box)
     if not len(triangles):
         return None
     placed = (vertices + box.start) * results.volume.spacing
@@ -113,12 +116,11 @@ def _mesh(results: ImageResults, label: LabelClass, box: Box, smoothing: int) ->
     return mesh
 
 
-def _surface(results: ImageResults, label: LabelClass, box: Box) -> Surface:
+def _surface(results: ImageResults, layer: Layer, label: LabelClass, box: Box) -> Surface:
     """Return the closed surface between a class and all else in `box`; beyond the box there is nothing.
 
     Found slab by slab; surfaces of two slabs meet in vertices that have the same coordinates.
     """
-    layer = make_layer("segmentation", results)
     slab = (_SLICES, *box.shape[1:])
     executor = within_memory(
         in_this_process(results.executor), memory=results.memory, item_bytes=prod(slab) * _SLICE_BYTES

@@ -51,7 +51,7 @@ from voxloop.project.stages import (
     supervoxels_digest,
 )
 from voxloop.project.suggestions import Suggester
-from voxloop.project.tables import TableKind, make_table, write_table
+from voxloop.project.tables import TableKind, export_table, make_table
 from voxloop.project.training import check_labels, fit_labels
 from voxloop.specs import SlicSpec, digest_of
 from voxloop.supervoxels import Supervoxels
@@ -434,6 +434,7 @@ class Project(ProjectFolder):
         path: str | os.PathLike[str],
         *,
         classes: Sequence[str | int] | None = None,
+        source: Literal["segmentation", "refined"] = "segmentation",
         crop: tuple[slice, slice, slice] | None = None,
         smoothing: int = 10,
         image: int = 0,
@@ -450,6 +451,8 @@ class Project(ProjectFolder):
             Where to: ``.stl``, ``.ply`` or ``.obj``, with ``{class}`` in it for a file a class.
         classes
             Names or ids; by default all that have voxels.
+        source
+            Which segmentation; `refine` says what is refined in it.
         crop
             Three slices (z, y, x) in voxels of the image: a part of it.
         smoothing
@@ -464,8 +467,15 @@ class Project(ProjectFolder):
         InputError
             If an argument cannot be used, or the surface takes more than the memory budget (some 700 bytes a vertex).
         """
-        results = self.results(image)
-        return export_meshes(results, path, classes=classes, crop=crop, smoothing=smoothing, overwrite=overwrite)
+        return export_meshes(
+            self.results(image),
+            path,
+            classes=classes,
+            source=source,
+            crop=crop,
+            smoothing=smoothing,
+            overwrite=overwrite,
+        )
 
     def table(self, kind: TableKind, image: int = 0) -> dict[str, NDArray[Any]]:
         """Return a table of an image as columns by name.
@@ -496,7 +506,7 @@ class Project(ProjectFolder):
 
         The path may hold ``{dataset_dir}``, ``{nickname}`` and ``{result_type}``, as that of `export`.
         """
-        return write_table(kind, self.results(image), path, overwrite=overwrite)
+        return export_table(kind, self.results(image), path, overwrite=overwrite)
 
     def state_of(self, stage: Stage, image: int = 0) -> State:
         """Return whether a stage's result is on the disk, was made from something that has changed, or is missing."""

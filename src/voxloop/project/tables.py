@@ -33,21 +33,40 @@ def make_table(kind: TableKind, results: ImageResults) -> Columns:
     return _MAKERS[kind](results)
 
 
-def write_table(
+def export_table(
     kind: TableKind, results: ImageResults, path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Path:
     """Write a table of an image to a file and return where it is; see `Project.export_table`."""
     folder = results.dataset_dir if has_field(path, "dataset_dir") else Path()
-    target = expand(path, dataset_dir=folder, nickname=results.name, result_type=kind)
-    writers = {".csv": _write_csv, ".parquet": _write_parquet}
-    if target.suffix.lower() not in writers:
-        raise FormatError(f"{target.name} names no format of tables; expected {' or '.join(writers)}")
-    write = writers[target.suffix.lower()]
+    target = planned_table(kind, path, name=results.name, dataset_dir=folder)
+    write_table(kind, results, target, overwrite=overwrite)
+    return target
+
+
+def planned_table(kind: TableKind, path: str | os.PathLike[str], *, name: str, dataset_dir: Path) -> Path:
+    """Return the file that a table of the image called `name` is written to.
+
+    Raises
+    ------
+    InputError
+        If there is no such table, or the pattern is wrong.
+    FormatError
+        If the suffix is not one of a table.
+    """
+    if kind not in _MAKERS:
+        raise InputError(f"table is {kind!r}; expected one of {', '.join(TABLES)}")
+    target = expand(path, dataset_dir=dataset_dir, nickname=name, result_type=kind)
+    if target.suffix.lower() not in _WRITERS:
+        raise FormatError(f"{target.name} names no format of tables; expected {' or '.join(_WRITERS)}")
+    return target
+
+
+def write_table(kind: TableKind, results: ImageResults, target: Path, *, overwrite: bool = False) -> None:
+    """Write a table of an image to the file that `planned_table` names."""
     with replacing(target, overwrite=overwrite) as temporary:
         columns = make_table(kind, results)
         with storing(target):
-            write(temporary, columns)
-    return target
+            _WRITERS[target.suffix.lower()](temporary, columns)
 
 
 def _supervoxels(results: ImageResults) -> Columns:
@@ -157,3 +176,6 @@ def _write_parquet(path: Path, columns: Columns) -> None:
         ) from None
     table = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})
     parquet.write_table(table, path)
+
+
+_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}
