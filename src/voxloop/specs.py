@@ -128,7 +128,7 @@ class SlicSpec(Spec):
 class FeatureSpec(Spec):
     """Which filters describe the voxels, and how they are pooled over a supervoxel.
 
-    Every family is computed at every sigma, but 0.3 serves Gaussian smoothing only (`cells` overrides the choice).
+    Every family is computed at every sigma, but 0.3 serves Gaussian smoothing only.
     Sigmas in `sigmas_2d` are computed slice by slice. With `resolution` "coarse" a large sigma is evaluated on every
     second, fourth, ... voxel and interpolated; the definition "ilastik" is always evaluated in full. `own` are families
     that describe a supervoxel by itself and need no sigma.

@@ -30,6 +30,17 @@ def test_each_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert action.help, f"{action.dest} has no help"
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_measures_name_their_units(command: str) -> None:
+    """What is measured says in what: voxels, a unit that is given, bytes, standard deviations, or a share."""
+    units = ("voxel", "unit", "GB", "deviation", "share", "contrast", "frames", "time point")
+    for action in PARSERS[command]._actions:
+        if action.type is float or action.dest in ("memory", "crop", "frames"):
+            text = f"{action.help} {action.metavar}"
+            assert any(unit in text.lower() or unit in text for unit in units), f"{command} {action.dest}: {text}"
+            assert "default" in text or action.dest in ("crop", "frames", "sigmas_2d", "rescale", "mask"), text
+
+
 def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["--help"])

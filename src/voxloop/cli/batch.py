@@ -58,7 +58,11 @@ def add_batch_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
     )
     parser.add_argument("--image-axes", metavar="AXES", help="order of the images' axes (default: from the file)")
     parser.add_argument(
-        "--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="size of a voxel (default: from the file)"
+        "--spacing",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="size of a voxel, in --unit (default: from the file)",
     )
     parser.add_argument("--unit", help="unit of the spacing, such as nanometer (default: from the file)")
     add_export_options(parser)

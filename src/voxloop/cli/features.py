@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sigmas", type=float, nargs="+", help="scales, voxels of the finest axis (default: 0.3 0.7 1 1.6 3.5 5 10)"
     )
-    parser.add_argument("--sigmas-2d", type=float, nargs="+", help="those of the sigmas to compute slice by slice")
+    parser.add_argument(
+        "--sigmas-2d", type=float, nargs="+", help="those of the sigmas, in voxels, to compute slice by slice"
+    )
     parser.add_argument(
         "--families",
         nargs="+",

@@ -19,7 +19,11 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--axes", help="order of the image's axes, such as zyx, cyx or tyx (default: from the file)")
     parser.add_argument(
-        "--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="size of a voxel (default: from the file)"
+        "--spacing",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="size of a voxel, in --unit (default: from the file)",
     )
     parser.add_argument("--unit", help="unit of the spacing, such as nanometer (default: from the file)")
     parser.add_argument("--mask", metavar="FILE", help="label volume; voxels with 0 are left out of everything")

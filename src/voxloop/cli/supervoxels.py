@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-num-iter", type=int, metavar="N", help="iterations at most (default: 10)")
     parser.add_argument("--sigma", type=float, help="smoothing before, voxels of the finest axis (default: 0.7)")
     parser.add_argument(
-        "--coarse-sigma", type=float, help="smoothing of the second, coarse copy of the image; 0: none (default: 4)"
+        "--coarse-sigma",
+        type=float,
+        help="smoothing of the second, coarse copy of the image, voxels; 0: none (default: 4)",
     )
     parser.add_argument(
         "--min-size-factor", type=float, help="smaller pieces, as a share of the mean size, are merged (default: 0.25)"
