@@ -84,7 +84,7 @@ def live_update(size: Size) -> Comparison:
 
     return Comparison(
         name="live update",
-        work=f"{rows.n:,} supervoxels, {N_LABELS} labels: two forests, smoothing, uncertainty",
+        work=f"{rows.n:,} supervoxels, {N_LABELS} labels: two forests, calibration, uncertainty",
         peer="scikit-learn ExtraTreesClassifier, one forest only",
         ours=ours,
         theirs=theirs,

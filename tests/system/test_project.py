@@ -580,3 +580,16 @@ def test_assessment_and_suggested_features(tmp_path: Path) -> None:
         assert_halves_found(project)
     with Project.open(tmp_path / "p.voxloop", read_only=True) as project:
         assert project.assess().accuracy == 1
+
+
+def test_labels_that_cannot_teach_are_one_clear_line(tmp_path: Path) -> None:
+    with new_project(tmp_path, Volume.from_array(blobs())) as project:
+        z, y, x = (int(v) for v in np.argwhere(np.asarray(project.supervoxels().labels) == 1)[0])
+        beside = np.argwhere(np.asarray(project.supervoxels().labels) == 1)[1]
+        project.paint("dark", [(z, y, x)])
+        project.paint("bright", [tuple(int(v) for v in beside)])
+        with pytest.raises(InputError, match=r"all labels are 'dark' \(1 have strokes of several classes"):
+            project.train()
+        project.paint("bright", [(4, 10, 21)])  # one label of a class is little, but enough
+        assert set(project.predict().segmentation.tolist()) == {1, 2}
+        assert project.train().held_out is None

@@ -49,6 +49,8 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(data):
     whole = forest.predict(X[:1003])
     np.testing.assert_array_equal(whole[7:500], forest.predict(X[7:500]))
     np.testing.assert_array_equal(whole[1002:], forest.predict(X[1002:1003]))
+    rows = np.random.default_rng(0).permutation(1003)[:700]
+    np.testing.assert_array_equal(whole[rows], forest.predict(X[:1003], rows=rows))
 
 
 def test_training_rows_are_recalled_and_rows_sum_to_one(data):

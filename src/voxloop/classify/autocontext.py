@@ -59,7 +59,7 @@ class Opinions:
         if missing.size == len(self._values):
             self._table = self._forest.predict(self._values, executor=self._executor)
         elif missing.size:
-            self._table[missing] = self._forest.predict(self._values[missing], executor=self._executor)
+            self._table[missing] = self._forest.predict(self._values, rows=missing, executor=self._executor)
         self._known[missing] = True
         return self._table[rows]
 

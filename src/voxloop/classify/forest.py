@@ -45,9 +45,14 @@ class Forest:
         """Number of trees."""
         return int(self.roots.size - 1)
 
-    def predict(self, values: ArrayLike, *, executor: Executor | None = None) -> NDArray[np.float32]:
-        """Return the probabilities (n, k) of `classes` for a table (n, n_features); each row sums to 1."""
-        out = self._sum_leaves(values, self.value, executor)
+    def predict(
+        self, values: ArrayLike, *, rows: NDArray[np.integer] | None = None, executor: Executor | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probabilities (n, k) of `classes` for a table (n, n_features), or for some `rows` (m,) of it.
+
+        Each row of the result sums to 1.
+        """
+        out = self._sum_leaves(values, self.value, executor, rows=rows)
         out /= out.sum(axis=1, keepdims=True)
         return out
 
@@ -96,25 +101,32 @@ class Forest:
         return bits
 
     def _sum_leaves(
-        self, values: ArrayLike, leaves: NDArray[np.float32], executor: Executor | None
+        self,
+        values: ArrayLike,
+        leaves: NDArray[np.float32],
+        executor: Executor | None,
+        *,
+        rows: NDArray[np.integer] | None = None,
     ) -> NDArray[np.float32]:
-        """Return for each row of a table the sum over the trees of what its leaf has in `leaves` (nodes, ...)."""
+        """Return for each of a table's rows, or some `rows`, the sum over the trees of its leaf's `leaves` (nodes, ...)."""
         # A table larger than memory gives its rows when they are asked for.
         table: Any = values if hasattr(values, "shape") else np.asarray(values, np.float32)
         if len(table.shape) != 2 or table.shape[1] != self.n_features:
             raise InputError(f"values has shape {table.shape} but the forest was trained on {self.n_features} features")
-        out = np.zeros((table.shape[0], leaves.shape[1]), np.float32)
+        n = table.shape[0] if rows is None else rows.size
+        out = np.zeros((n, leaves.shape[1]), np.float32)
         inner = self.feature >= 0
         feature = np.where(inner, self.feature, 0).astype(np.uint32)
         threshold = np.where(inner, self.threshold, np.float32(np.inf))
         left = np.where(inner, self.left, self._within_tree).astype(np.uint32)
 
         def sum_rows(start: int) -> None:
-            rows = slice(start, start + _ROWS_A_TASK)
-            part = np.ascontiguousarray(table[rows], np.float32)
-            sum_trees(part, self.roots, feature, threshold, left, leaves, out[rows])
+            part = slice(start, start + _ROWS_A_TASK)
+            # Some rows are gathered task by task: a copy of all of them at once costs as much as a third of the trees.
+            seen = np.ascontiguousarray(table[part] if rows is None else table[rows[part]], np.float32)
+            sum_trees(seen, self.roots, feature, threshold, left, leaves, out[part])
 
-        for _ in in_this_process(executor).map(sum_rows, range(0, table.shape[0], _ROWS_A_TASK)):
+        for _ in in_this_process(executor).map(sum_rows, range(0, n, _ROWS_A_TASK)):
             pass
         return out
 

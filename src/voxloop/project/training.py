@@ -54,5 +54,6 @@ def check_labels(labels: Sequence[SupervoxelLabels], class_names: Mapping[int, s
     if not known:
         raise InputError("there are no labels to train on")
     if len(known) == 1:
-        name = class_names[known.pop()]
-        raise InputError(f"all labels are {name!r}; training needs labels of two classes at least")
+        name, n_conflicts = class_names[known.pop()], sum(len(of_image.conflicts) for of_image in labels)
+        torn = f" ({n_conflicts} have strokes of several classes; most of their voxels decide)" if n_conflicts else ""
+        raise InputError(f"all labels are {name!r}{torn}; training needs labels of two classes at least")
