@@ -108,7 +108,7 @@ class Forest:
         *,
         rows: NDArray[np.integer] | None = None,
     ) -> NDArray[np.float32]:
-        """Return for each of a table's rows, or some `rows`, the sum over the trees of its leaf's `leaves` (nodes, ...)."""
+        """Return for all rows of a table, or some `rows`, the sum over the trees of their leaf's `leaves`."""
         # A table larger than memory gives its rows when they are asked for.
         table: Any = values if hasattr(values, "shape") else np.asarray(values, np.float32)
         if len(table.shape) != 2 or table.shape[1] != self.n_features:
