@@ -233,6 +233,28 @@ class Window:
             self.mouse("Move", voxel)
         self.mouse("Release", voxels[-1])
 
+    def click_plane(self, pixel: tuple[float, float]) -> None:
+        """Click with the left button on a pixel (row, column) of the suggested plane's picture."""
+        from qtpy.QtCore import QEvent, QPointF, Qt
+        from qtpy.QtGui import QMouseEvent
+
+        model = self.controller.plane.viewer
+        canvas = self.dock.panels.canvases["suggested plane"].canvas.native
+        down, right = model.layers["labels"].data_to_world(pixel)
+        camera, (height, width) = model.scene.camera, model.canvas.size
+        at = QPointF(
+            width / 2 + (right - camera.center[2]) * camera.zoom, height / 2 + (down - camera.center[1]) * camera.zoom
+        )
+        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        for kind, button, held in (
+            (QEvent.Type.MouseMove, none, none),
+            (QEvent.Type.MouseButtonPress, left, left),
+            (QEvent.Type.MouseButtonRelease, left, none),
+        ):
+            event = QMouseEvent(kind, at, canvas.mapToGlobal(at), button, held, Qt.KeyboardModifier.NoModifier)
+            self.application.sendEvent(canvas, event)
+            self.application.processEvents()
+
     def key(self, name: str, *, modifiers: str = "") -> None:
         """Press and release a key over the canvas; `name` as Qt calls it."""
         from qtpy.QtCore import QEvent, Qt

@@ -16,6 +16,7 @@ from voxloop.project import Project
 Open = Callable[..., Any]
 
 
+@pytest.mark.slow
 def test_from_strokes_to_the_file_and_back(window: Open, project_folder: Path, tmp_path: Path) -> None:
     desk = window((1600, 1000))
     desk.open(project_folder)
@@ -45,6 +46,21 @@ def test_from_strokes_to_the_file_and_back(window: Open, project_folder: Path, t
     assert layer.data[place] == 2
     desk.updated()
     assert controller.labels.n_labelled > n_before
+
+    # A suggested plane, answered with two clicks: a line across the middle of its circle.
+    desk.key("P")
+    desk.until(lambda: not controller.plane.is_busy)
+    patch = controller.plane.patch
+    assert desk.dock.panels.canvases["suggested plane"].isVisible()
+    middle = (np.array(patch.inside.shape) - 1) / 2
+    before = layer.data.copy()
+    desk.key("L")
+    desk.click_plane((middle[0] - 13, middle[1] - 2))
+    desk.click_plane((middle[0] + 13, middle[1] + 2))
+    answered = np.flatnonzero(layer.data != before)
+    assert set(layer.data.reshape(-1)[answered]) == {1, 2}
+    assert set(answered) <= set(np.ravel_multi_index(tuple(patch.voxels[patch.inside].T), layer.data.shape))
+    desk.updated()
 
     # A review by keys, one answer taken back.
     desk.key("R")
@@ -130,6 +146,39 @@ def test_the_window_closes_while_something_is_computed(window: Open, project_fol
     desk.viewer.close()
     with Project.open(project_folder) as project:  # nobody holds it any more
         assert len(project.images) == 1
+
+
+def test_a_press_draws_the_layers_once(window: Open, project_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = window()
+    desk.open(project_folder)
+    scene = desk.viewer.window._qt_viewer.canvas._scene_canvas
+
+    def pick(*_arguments: Any) -> None:
+        raise AssertionError("all layers were drawn a second time to find the one under the mouse")
+
+    monkeypatch.setattr(scene, "_render_picking", pick)
+    desk.viewer.dims.set_point(0, 0)
+    desk.stroke((0, 10, 10), (0, 12, 40))
+    assert desk.controller.layers.labels.data[0, 12, 40] == 1
+
+
+def test_what_is_opened_is_looked_into_on_the_data_page(window: Open, tmp_path: Path) -> None:
+    desk = window()
+    page = desk.dock.pages[0]
+    np.save(tmp_path / "cells.npy", np.random.default_rng(0).integers(0, 255, (6, 20, 30), np.uint8))
+    desk.controller.propose(tmp_path / "cells.npy")
+    desk.until(lambda: desk.controller.pending is not None)
+    assert [size.text() for size in page.spacing] == ["1", "1", "1"]
+    page.spacing[0].setText("three")
+    page._accept()
+    assert desk.controller.project is None
+    page.spacing[0].setText("3.5")
+    page.part.fields[2].setText("5:25")
+    page._accept()
+    desk.until(lambda: desk.controller.project is not None)
+    record = desk.controller.project.images[0]
+    assert (record.spacing, record.shape) == ((3.5, 1.0, 1.0), (6, 20, 20))
+    assert page.pending.isHidden()
 
 
 def test_a_project_dropped_on_the_window_opens_in_the_dock(window: Open, project_folder: Path) -> None:

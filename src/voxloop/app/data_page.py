@@ -9,7 +9,6 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
-    QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QGroupBox,
@@ -22,7 +21,7 @@ from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
 from voxloop.app.pages import Page, RangeRow, ask_path, button, hint
 from voxloop.errors import InputError
-from voxloop.volume import Volume
+from voxloop.volume import Volume, check_spacing
 
 _UNITS = ("nanometer", "micrometer", "millimeter", "pixel")
 _HOW_IT_GOES = """<ol style="margin-left: -20px">
@@ -92,14 +91,11 @@ class DataPage(Page):
         self.pending = QGroupBox("Is this right?")
         form = QFormLayout(self.pending)
         self.found = hint()
-        self.spacing = [QDoubleSpinBox() for _ in "zyx"]
+        self.spacing = [QLineEdit() for _ in "zyx"]
         row = QHBoxLayout()
         for axis, size in zip("zyx", self.spacing, strict=True):
-            size.setDecimals(5)
-            size.setRange(1e-5, 1e9)
             size.setToolTip(f"size of a voxel along {axis}; wrong sizes make wrong supervoxels and features")
-            size.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
-            row.addWidget(size)
+            row.addWidget(size, 1)
         self.unit = QComboBox()
         self.unit.addItems(_UNITS)
         row.addWidget(self.unit)
@@ -124,14 +120,14 @@ class DataPage(Page):
         self.box.addWidget(self.pending)
 
     def _accept(self) -> None:
-        z, y, x = (size.value() for size in self.spacing)
         try:
+            spacing = check_spacing([size.text() for size in self.spacing])
             crop = self.part.crop()
         except InputError as error:
             adapter.notify("warning", str(error))
             return
         mask = self.mask_path.text().strip() or None
-        self.controller.accept(spacing=(z, y, x), unit=self.unit.currentText(), crop=crop, mask=mask)
+        self.controller.accept(spacing=spacing, unit=self.unit.currentText(), crop=crop, mask=mask)
 
     def _show_files(self) -> None:
         moved, pending = self.controller.moved, self.controller.pending
@@ -146,7 +142,7 @@ class DataPage(Page):
             channels = f", {volume.n_channels} channels" if volume.n_channels > 1 else ""
             self.found.setText(f"{pending.path.name}: {shape} (z y x), {volume.dtype}{channels}")
             for size, value in zip(self.spacing, volume.spacing, strict=True):
-                size.setValue(value)
+                size.setText(f"{value:g}")
             if self.unit.findText(volume.unit) < 0:
                 self.unit.addItem(volume.unit)
             self.unit.setCurrentText(volume.unit)

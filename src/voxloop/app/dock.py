@@ -106,6 +106,7 @@ class Dock(QWidget):
         self._clock = QTimer(self)
         self._clock.timeout.connect(self._tick)
         self._clock.start(500)
+        adapter.skip_picking(adapter.main_canvas(viewer))
         adapter.before_closing(viewer, self.close_down)
         self.destroyed.connect(self._dispatch.close)
         warm_up_once()
@@ -161,6 +162,7 @@ class Dock(QWidget):
         layout.addWidget(self.job)
         layout.addWidget(self.saved)
         self.setMinimumWidth(430)
+        self.setMaximumWidth(520)  # more room is for the image
         self.setAcceptDrops(True)
         self.setStyleSheet(_STYLE)
 

@@ -269,6 +269,7 @@ def canvas_of(model: Viewer) -> Any:
 
     widget = QtViewer(model)
     widget.dims.hide()
+    skip_picking(widget.canvas)
     return widget
 
 
@@ -300,6 +301,17 @@ class Crosshair:
 def main_canvas(viewer: Viewer) -> Any:
     """Return the canvas of the viewer's window."""
     return viewer.window._qt_viewer.canvas
+
+
+def skip_picking(canvas: Any) -> None:
+    """Let a press and a turn of the wheel go to the view at once.
+
+    vispy draws all layers a second time to find the one under the mouse, some 100 ms without a graphics card and four
+    times that at the first press, and then hands the event to the view that holds them.
+    """
+    scene = canvas._scene_canvas
+    pick = scene.visual_at
+    scene.visual_at = lambda pos: pick(pos) if canvas.viewer.canvas.grid.enabled else canvas.view
 
 
 def look_from_above(viewer: Viewer) -> None:
@@ -343,14 +355,14 @@ def add_panels(viewer: Viewer, dock: Any) -> dict[str, Any]:
 
 
 def share_room(viewer: Viewer, panels: Mapping[str, Any]) -> None:
-    """Give the panels a third of the room that they share with the canvas."""
+    """Give the panels beside the canvas half of its room, and those below a third."""
     from qtpy.QtCore import Qt
 
     window, canvas = viewer.window._qt_window, viewer.window._qt_viewer
     beside = [panel for name, panel in panels.items() if name != "xz" and not panel.isHidden()]
-    width = canvas.width() + (beside[0].width() if beside else 0)
     if beside:
-        window.resizeDocks(beside, [max(380, width * 2 // 5)] * len(beside), Qt.Orientation.Horizontal)
+        width = (canvas.width() + beside[0].width()) // 2
+        window.resizeDocks(beside, [width] * len(beside), Qt.Orientation.Horizontal)
     window.resizeDocks([panels["xz"]], [window.height() // 3], Qt.Orientation.Vertical)
     if len(beside) > 1:
         window.resizeDocks(beside[:2], [window.height() // 2] * 2, Qt.Orientation.Vertical)

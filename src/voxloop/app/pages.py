@@ -100,6 +100,7 @@ class RangeRow(QWidget):
         self.fields = [QLineEdit() for _ in "zyx"]
         for axis, field in zip("zyx", self.fields, strict=True):
             field.setPlaceholderText(f"{axis}: all")
+            field.setMinimumWidth(40)
             field.setToolTip(f"part of {axis} in voxels, such as 10:60; empty for all")
             row.addWidget(field)
 
