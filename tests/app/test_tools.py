@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from voxloop.classify import Assessment
 from voxloop.project.annotations import ERASER
 
 Desk = Any
@@ -154,6 +155,19 @@ def test_each_update_is_a_round_and_the_advice_follows(labelled: Desk) -> None:
     controller.update_now()  # nothing was labelled since
     labelled.updated()
     assert len(controller.overview.rounds) == 2
+
+
+def test_accuracy_is_that_of_held_out_strokes(labelled: Desk) -> None:
+    controller = labelled.controller
+    for z in (5, 8, 11):
+        controller.press_digit(1)
+        labelled.drag([(z, 5, 5), (z, 5, 20)])
+        controller.press_digit(2)
+        labelled.drag([(z, 40, 5), (z, 45, 20)])
+    labelled.updated()
+    found = Assessment.of(controller.result.classifier.held_out, controller.result.classifier.classes)
+    assert controller.overview.rounds[-1].accuracy == found.accuracy
+    assert f"{found.accuracy:.0%} right" in controller.overview.accuracy_line()
 
 
 def test_another_strategy_is_followed_at_once(labelled: Desk) -> None:

@@ -315,7 +315,9 @@ class LabelPage(Page):
         column.addLayout(row)
         self.curve = CurvePlot()
         column.addWidget(self.curve)
-        self.advice = hint()
+        self.accuracy, self.advice = hint(), hint()
+        self.accuracy.setToolTip("of strokes, which people draw where it is clear: the volume may be harder")
+        column.addWidget(self.accuracy)
         column.addWidget(self.advice)
         self.box.addWidget(group)
 
@@ -331,8 +333,10 @@ class LabelPage(Page):
         self.budget.blockSignals(False)
         self.strategy.setCurrentIndex(self.strategy.findData(query.strategy))
         self.curve.show_rounds(controller.overview.rounds)
-        self.advice.setText(controller.overview.advice())
-        self.advice.setVisible(bool(self.advice.text()))
+        for line, text in ((self.accuracy, controller.overview.accuracy_line()),
+                           (self.advice, controller.overview.advice())):  # fmt: skip
+            line.setText(text)
+            line.setVisible(bool(text))
 
     def _show_classes(self) -> None:
         project = self.controller.project

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.active import StopSignal
+from voxloop.classify import Assessment
 from voxloop.errors import VoxloopError
 from voxloop.io import open_labels
 from voxloop.project.annotations import ClassMerged, StrokeRow
@@ -134,6 +135,17 @@ class Overview:
             return f"<b>You may stop:</b> {signal.patience} updates in a row changed next to nothing."
         return f"The next update is likely to change {signal.expected_change:.1%} of the supervoxels."
 
+    def accuracy_line(self) -> str:
+        """Return how often the classifier is right about strokes that it did not see; empty while that is unknown."""
+        result = self._controller.result
+        found = assessment_of(result) if result else None
+        if found is None:
+            return ""
+        return (
+            f"Strokes held out: {found.accuracy:.0%} right (95 % interval {found.low:.0%} to {found.high:.0%}), "
+            f"{found.balanced_accuracy:.0%} as the mean over classes."
+        )
+
     def note(self, result: LiveResult, before: LiveResult | None) -> None:
         """Remember an update of the whole image, unless nothing was labelled since the last one."""
         project, image = self._controller.need_project(), result.request.shown
@@ -147,8 +159,17 @@ class Overview:
             before=None if before is None else before.prediction.segmentation,
             after=result.prediction.segmentation,
             sizes=result.request.images[image].supervoxels.sizes,
+            accuracy=None if (found := assessment_of(result)) is None else found.accuracy,
         )
 
     def forget(self) -> None:
         """Begin with the first conflict again: another image is on screen."""
         self._conflict = -1
+
+
+def assessment_of(result: LiveResult) -> Assessment | None:
+    """Return what the labels say of the classifier; None before two classes are labelled in two places each."""
+    held_out = result.classifier.held_out
+    if held_out is None or np.unique(held_out.columns).size < 2:
+        return None
+    return Assessment.of(held_out, result.classifier.classes)
