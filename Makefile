@@ -3,7 +3,7 @@
 RUN := .venv/bin/
 DEMO := demo-output
 
-.PHONY: help demo app test test-slow lint docs bench clean
+.PHONY: help demo app test test-slow lint docs screenshots bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -34,6 +34,11 @@ lint:  ## style, types, import rules
 docs:  ## build the documentation into site/
 	@tools/setup dev
 	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict --quiet
+
+screenshots:  ## take the pictures of the app's tutorial (needs Xvfb)
+	@tools/setup dev
+	xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX +render -noreset" \
+	  $(RUN)python tools/screenshots.py docs/images/app
 
 bench:  ## compare speed with other libraries, in ratios
 	@tools/setup dev
