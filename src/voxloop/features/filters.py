@@ -25,7 +25,7 @@ Table = NDArray[np.int64]
 
 SLAB_VOXELS = 2**20  # of a block are float32 at a time: large halos are read in the image's own, smaller type
 # Responses of this many voxels are made and used at a time: enough to forget the calls, and still in the cache.
-RESPONSE_VOXELS = 2**15
+RESPONSE_VOXELS = 2**16
 
 
 def scale_channels(spec: FeatureSpec, sigma: float, *, planar: bool | None = None) -> tuple[str, ...]:
@@ -374,7 +374,7 @@ def _extend(box: Box, margin: Sequence[int]) -> Box:
 
 def _pad(taps: Taps) -> Taps:
     """Return a half kernel of even radius, with a zero at the end if need be: kernels add two pairs in a sweep."""
-    return np.pad(taps, (0, (taps.size - 1) % 2))
+    return taps if taps.size % 2 else np.append(taps, np.float32(0))
 
 
 def _mirror_table(start: int, stop: int, step: int, radius: int, outer: Box, axis: int, length: int) -> Table:
