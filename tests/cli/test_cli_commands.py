@@ -237,6 +237,8 @@ def test_batch_and_model_files(voxloop, cells: Path) -> None:
         "cells.voxmodel: written, for background, mitochondria\n"
     )
     assert voxloop("export-model cells.voxloop cells.voxmodel").code == 2
+    assert "classes   background, mitochondria" in voxloop("info cells.voxmodel").out
+    assert voxloop("info cells.voxmodel --json").json["spacing"] == [10, 8, 8]
     assert voxloop("predict --model cells.voxmodel cells.tif --out s.npy --threads 1").code == 0
     assert (cells / "s.npy").read_bytes() == (cells / "cells-segmentation.npy").read_bytes()
     for wrong, words in (

@@ -7,24 +7,32 @@ from pathlib import Path
 
 from voxloop.cli.output import Output
 
-HELP = "show what an image or a project holds"
+HELP = "show what an image, a project or a model file holds"
 EXAMPLES = """\
 examples:
   voxloop info cells.tif
   voxloop info cells.voxloop
+  voxloop info cells.voxmodel
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("path", metavar="IMAGE|PROJECT", help="image file or project folder")
+    parser.add_argument("path", metavar="IMAGE|PROJECT|MODEL", help="image file, project folder or model file")
 
 
 def run(options: argparse.Namespace, output: Output) -> None:
-    """Describe the image or the project."""
+    """Describe the image, the project or the model."""
     from voxloop.project import is_project
+    from voxloop.project.model_file import SUFFIX
 
-    (_describe_project if is_project(options.path) else _describe_image)(Path(options.path), output)
+    path = Path(options.path)
+    if is_project(path):
+        _describe_project(path, output)
+    elif path.suffix == SUFFIX:
+        _describe_model(path, output)
+    else:
+        _describe_image(path, output)
 
 
 def _describe_image(path: Path, output: Output) -> None:
@@ -70,3 +78,29 @@ def _describe_project(path: Path, output: Output) -> None:
         lines += [f"  class {name}: {count:,} labelled voxels" for name, count in counts.items()]
         specs = project.specs.model_dump(mode="json")
     output.result(lines, {"project": path, "images": data, "labelled_voxels": counts, "specs": specs})
+
+
+def _describe_model(path: Path, output: Output) -> None:
+    from voxloop.project import Model
+
+    model = Model.open(path)
+    spacing = " x ".join(f"{s:g}" for s in model.spacing)
+    names = [c.name for c in model.classes]
+    first = model.classifier.first
+    lines = [
+        f"{path}",
+        f"  classes   {', '.join(names)}",
+        f"  forest    {first.n_trees} trees, {first.n_features} features",
+        f"  voxel     {spacing} {model.unit} in the training, {model.n_channels} channel(s)",
+    ]
+    data = {
+        "path": path,
+        "classes": names,
+        "n_trees": first.n_trees,
+        "n_features": first.n_features,
+        "spacing": model.spacing,
+        "unit": model.unit,
+        "n_channels": model.n_channels,
+        "specs": model.specs.model_dump(mode="json"),
+    }
+    output.result(lines, data)
