@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxloop.kernels.pieces import FEW, merge_contacts, sort_contacts
+from voxloop.kernels.pieces import FEW, count_contacts, merge_contacts, place_contacts
+from voxloop.supervoxels.connectivity import _Rows
 
 GROUPS = np.array([0, 1, 2, 3, 4, 5, 6, 1], np.int32)  # the last piece belongs to the second
 PIECES = st.integers(0, 7)
@@ -17,10 +18,15 @@ ENTRIES = st.lists(st.tuples(PIECES, PIECES, st.integers(0, 2**40)), max_size=40
 
 
 def summed(entries: list[tuple[int, int, int]], groups: np.ndarray, n: int, *, jitted: bool = True) -> dict:
-    sort, merge = (f if jitted else f.py_func for f in (sort_contacts, merge_contacts))
+    count, place, merge = (f if jitted else f.py_func for f in (count_contacts, place_contacts, merge_contacts))
     table = np.array(entries, np.int64).reshape(-1, 3)
-    ends, higher, area = sort(np.ascontiguousarray(table[:, :2], np.int32), table[:, 2].copy(), groups, n)
-    pairs = merge(ends, higher, area)
+    touching, areas = np.ascontiguousarray(table[:, :2], np.int32), table[:, 2].copy()
+    ends = np.zeros(n + 1, np.int64)
+    count(touching, groups, ends)
+    ends = np.cumsum(ends)
+    higher, area = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.int64)
+    place(touching, areas, groups, ends, higher, area)
+    pairs = merge(ends[:n], higher, area)
     assert pairs.tolist() == sorted(pairs.tolist())
     return {(a, b): total for (a, b), total in zip(pairs.tolist(), area[: len(pairs)].tolist(), strict=True)}
 
@@ -60,3 +66,14 @@ def test_a_piece_with_many_neighbours(jitted: bool) -> None:
 def test_nothing_touches() -> None:
     assert summed([(1, 7, 2)], GROUPS, 7) == {}
     assert summed([], GROUPS, 7) == {}
+
+
+def test_rows_spill_into_further_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Rows, "CAPACITY", 5)
+    rows, parts = _Rows(), [np.arange(2 * n).reshape(n, 2) for n in (3, 0, 12, 1)]
+    for part in parts:
+        rows.append(part)
+    kept = rows.parts()
+    assert [len(part) for part in kept] == [5, 5, 5, 1]
+    np.testing.assert_array_equal(np.concatenate(kept), np.concatenate(parts))
+    assert rows.parts() == []

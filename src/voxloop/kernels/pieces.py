@@ -49,53 +49,53 @@ def join(n: int, pairs: Int32) -> tuple[Int32, int]:
 
 
 @njit(cache=True, nogil=True)
-def add_rows(group: Int32, rows: Int64, n_groups: int) -> Int64:
-    """Return the sums of the int64 `rows` (n, f) over each group (n_groups, f)."""
-    sums = np.zeros((n_groups, rows.shape[1]), np.int64)
+def add_rows(group: Int32, rows: Int64, sums: Int64) -> None:
+    """Add each of the int64 `rows` (n, f) to the row of its group in `sums` (n_groups, f)."""
     for i in range(rows.shape[0]):
         for j in range(rows.shape[1]):
             sums[group[i], j] += rows[i, j]
-    return sums
 
 
 @njit(cache=True, nogil=True)
-def sort_contacts(pairs: Int32, area: Int64, group: Int32, n: int) -> tuple[Int64, Int32, Int64]:
-    """Return the contacts of groups by the lower group of the two.
+def count_contacts(pairs: Int32, group: Int32, counts: Int64) -> None:
+    """Count the contacts of each group with higher ones.
 
     Parameters
     ----------
     pairs
-        int32 (m, 2), pieces that touch, in any order; pairs within a group are dropped.
-    area
-        int64 (m,), area of contact.
+        int32 (m, 2), pieces that touch, in any order; pairs within a group do not count.
     group
         int32, the group of each piece.
-    n
-        Number of groups.
-
-    Returns
-    -------
-    ends : int64 (n,)
-        Where the contacts of each group with higher ones end.
-    higher : int32 (k,)
-        The other group of each contact; a pair of groups may be there several times.
-    area : int64 (k,)
-        The areas.
+    counts
+        int64 (n + 1,); the number of group i is added to entry i + 1.
     """
-    ends = np.zeros(n + 1, np.int64)
     for i in range(pairs.shape[0]):
         a, b = group[pairs[i, 0]], group[pairs[i, 1]]
         if a != b:
-            ends[min(a, b) + 1] += 1
-    ends = np.cumsum(ends)
-    higher, sorted_area = np.empty(ends[n], np.int32), np.empty(ends[n], np.int64)
+            counts[min(a, b) + 1] += 1
+
+
+@njit(cache=True, nogil=True)
+def place_contacts(pairs: Int32, area: Int64, group: Int32, ends: Int64, higher: Int32, placed_area: Int64) -> None:
+    """Put the contacts of each group with higher ones where those of the group are.
+
+    Parameters
+    ----------
+    pairs, group
+        As in `count_contacts`.
+    area
+        int64 (m,), area of contact.
+    ends
+        int64 (n,), where the next contact of each group goes; moves on.
+    higher, placed_area
+        int32 and int64 (k,), get the other group and the area.
+    """
     for i in range(pairs.shape[0]):
         a, b = group[pairs[i, 0]], group[pairs[i, 1]]
         if a != b:
             slot = ends[min(a, b)]
-            higher[slot], sorted_area[slot] = max(a, b), area[i]
+            higher[slot], placed_area[slot] = max(a, b), area[i]
             ends[min(a, b)] += 1
-    return ends[:n], higher, sorted_area
 
 
 @njit(cache=True, nogil=True)
@@ -105,7 +105,7 @@ def merge_contacts(ends: Int64, higher: Int32, area: Int64) -> Int32:
     Parameters
     ----------
     ends, higher, area
-        From `sort_contacts`; the first k entries of `area` become the sums.
+        After `place_contacts`; the first k entries of `area` become the sums.
 
     Returns
     -------

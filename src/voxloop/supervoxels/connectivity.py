@@ -18,7 +18,7 @@ from voxloop.blocks import Block, Shape3, in_this_process
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
 from voxloop.kernels.fragments import fragments
-from voxloop.kernels.pieces import add_rows, choose_neighbours, join, merge_contacts, sort_contacts
+from voxloop.kernels.pieces import add_rows, choose_neighbours, count_contacts, join, merge_contacts, place_contacts
 from voxloop.supervoxels.arrays import Work
 from voxloop.supervoxels.grid import means
 from voxloop.supervoxels.model import Adjacency, SlicReport, Supervoxels
@@ -172,9 +172,30 @@ class Pieces:
     def joined(self, pairs: Int32) -> tuple[Pieces, Int32]:
         """Return the pieces after those of each pair became one, and the new number of each old piece."""
         group, n = join(len(self.sums), pairs)
-        ends, higher, area = sort_contacts(self.pairs, self.area, group, n)
-        contacts = merge_contacts(ends, higher, area)
-        return Pieces(add_rows(group, self.sums, n), contacts, area[: len(contacts)].copy()), group
+        return Pieces.joining([self.sums], [self.pairs], [self.area], group, n), group
+
+    @classmethod
+    def joining(cls, sums: list[Ids], pairs: list[Int32], area: list[Ids], group: Int32, n: int) -> Self:
+        """Return the `n` pieces that things fall into by `group`; the lists are emptied.
+
+        Parts of the lists are let go of as soon as they are not needed: all together is most of what there is.
+        """
+        total = np.zeros((n, sums[0].shape[1] if sums else 4), np.int64)
+        end = len(group)
+        while sums:
+            rows = sums.pop()
+            add_rows(group[end - len(rows) : end], rows, total)
+            end -= len(rows)
+        ends = np.zeros(n + 1, np.int64)
+        for part in pairs:
+            count_contacts(part, group, ends)
+        ends = np.cumsum(ends)
+        higher, contact = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.int64)
+        while pairs:
+            place_contacts(pairs.pop(), area.pop(), group, ends, higher, contact)
+        merged = merge_contacts(ends[:n], higher, contact)
+        del higher
+        return cls(total, merged, contact[: len(merged)].copy())
 
     def supervoxels(self, labels: ArrayLike, report: SlicReport) -> Supervoxels:
         """Return the pieces as the supervoxels 1..n of `labels`."""
@@ -213,6 +234,34 @@ class _Face:
     values: Ids
 
 
+class _Rows:
+    """Rows of arrays of any length, put into few large ones: their memory goes back to the system when it is let go."""
+
+    CAPACITY = 2**23  # rows; what is never written to takes no memory
+
+    def __init__(self) -> None:
+        self._chunks: list[NDArray[Any]] = []
+        self._used = self.CAPACITY
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Append rows; all have the same type and number of columns."""
+        while len(rows):
+            if self._used == self.CAPACITY:
+                self._chunks.append(np.empty((self.CAPACITY, *rows.shape[1:]), rows.dtype))
+                self._used = 0
+            number = min(len(rows), self.CAPACITY - self._used)
+            self._chunks[-1][self._used : self._used + number] = rows[:number]
+            self._used += number
+            rows = rows[number:]
+
+    def parts(self) -> list[NDArray[Any]]:
+        """Return the arrays that hold the rows, and forget them."""
+        chunks, self._chunks = self._chunks, []
+        if chunks:
+            chunks[-1] = chunks[-1][: self._used]
+        return chunks
+
+
 class _Table:
     """The fragments of all blocks, numbered through; kept compact while the blocks come in."""
 
@@ -221,10 +270,10 @@ class _Table:
         self.n = 0
         self.offsets: dict[int, tuple[int, int]] = {}
         self.first: list[Ids] = []
-        self.sums: list[Ids] = []
+        self.sums = _Rows()
         self.values: list[Ids] = []
-        self.pairs: list[Int32] = [np.empty((0, 2), np.int32)]
-        self.area: list[Ids] = [np.empty(0, np.int64)]
+        self.pairs = _Rows()
+        self.area = _Rows()
         self.same: list[Int32] = [np.empty((0, 2), np.int32)]
         self._waiting: dict[tuple[int, Shape3], _Face] = {}  # by axis and where the next block starts
 
@@ -300,12 +349,8 @@ def gather(
     group, n = join(table.n, rank[_concatenated(table.same)])
     numbers = group[rank]
     del group, rank
-    sums = add_rows(numbers, _concatenated(table.sums), n) if table.n else np.empty((0, 4), np.int64)
-    # The contacts are most of what there is, three times over at the worst: none of it is kept longer than needed.
-    ends, higher, area = sort_contacts(_concatenated(table.pairs), _concatenated(table.area), numbers, n)
-    pairs = merge_contacts(ends, higher, area)
-    del ends, higher
-    return Pieces(sums, pairs, area[: len(pairs)].copy()), FragmentNumbers(numbers, table.offsets)
+    pieces = Pieces.joining(table.sums.parts(), table.pairs.parts(), table.area.parts(), numbers, n)
+    return pieces, FragmentNumbers(numbers, table.offsets)
 
 
 def _concatenated(parts: list[NDArray[Any]]) -> NDArray[Any]:
