@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +20,8 @@ from voxloop.io import open_volume, save_volume
 from voxloop.project import Project
 from voxloop.project import project as project_module
 from voxloop.samples import Sample
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class Ended:
@@ -301,3 +306,19 @@ def test_train_says_why_it_cannot_say_how_good(voxloop, cells: Path) -> None:
     assert trained.code == 0
     assert "once classes are labelled in two places at least: a, b" in trained.out
     assert voxloop("train p.voxloop --json").json["assessment"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["export", "batch"])
+def test_commands_of_the_how_tos(voxloop, cells: Path, page: str) -> None:
+    (cells / "new").mkdir()
+    (cells / "slices").mkdir()
+    for copy in ("new/a.tif", "new/b.tif", "new.tif"):
+        shutil.copy(cells / "cells.tif", cells / copy)
+    text = (REPOSITORY / "docs" / "how-to" / f"{page}.md").read_text()
+    commands = re.findall(r"^voxloop (.*)$", text, re.MULTILINE)
+    assert len(commands) > 3
+    for command in commands:
+        words = [w for word in shlex.split(command) for w in (["new/a.tif", "new/b.tif"] if "*" in word else [word])]
+        ended = voxloop("", *words)
+        assert (ended.code, ended.err) == (0, ""), command
