@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import gigavoxel
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.measure import HEADER, Result, Size, measure, row
 from benchmarks.memory import Peak, peaks
@@ -39,7 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="smaller volumes, fewer repeats: about a minute")
     parser.add_argument("--only", metavar="WORD", default="", help="benchmarks whose name holds WORD, such as slic")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the results there as well")
+    big = parser.add_argument_group("--only gigavoxel, which is not run otherwise")
+    big.add_argument("--voxels", type=float, default=1e9, metavar="N", help="size of the volume (default: 1e9)")
+    big.add_argument("--memory", default="2GB", metavar="SIZE", help="budget of each command (default: 2GB)")
+    big.add_argument("--workers", type=int, metavar="N", help="processes instead of threads")
+    big.add_argument("--folder", type=Path, help="where the files go for the time being (default: the system's)")
     options = parser.parse_args(arguments)
+    if options.only == "gigavoxel":
+        gigavoxel.measure(
+            voxels=int(options.voxels), memory=options.memory, workers=options.workers,
+            folder=options.folder, json_file=options.json,
+        )  # fmt: skip
+        print(machine())
+        return
     size: Size = "quick" if options.quick else "full"
 
     chosen = [benchmark for benchmark in BENCHMARKS if options.only in benchmark.__name__]
@@ -67,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def names() -> list[str]:
     """Return the names that `--only` knows."""
-    return [*(benchmark.__name__ for benchmark in BENCHMARKS), "memory"]
+    return [*(benchmark.__name__ for benchmark in BENCHMARKS), "memory", "gigavoxel"]
 
 
 def machine() -> str:

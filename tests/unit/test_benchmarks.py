@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import benchmarks.__main__ as command
-from benchmarks import features, memory, scaling, scenes, supervoxels
+from benchmarks import features, gigavoxel, memory, scaling, scenes, supervoxels
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.measure import Comparison, Kind, Result, measure, row, verify
 from voxloop.errors import InputError
@@ -145,3 +145,29 @@ def test_peak_memory_grows_with_the_volume() -> None:
     # Eight times the voxels; at least what the moments of the block and its fields take.
     assert large > small
     assert large > 10 * 16 * 128 * 128
+
+
+def test_copies_are_mirrored() -> None:
+    assert gigavoxel.mirrored(10, 4).tolist() == [0, 1, 2, 3, 3, 2, 1, 0, 0, 1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_watching_a_command() -> None:
+    script = "import time; block = bytearray(300_000_000); time.sleep(0.3)"
+    usage = gigavoxel.watch("stage", [sys.executable, "-c", script])
+    assert 300e6 < usage.anonymous < 400e6
+    assert usage.resident >= usage.anonymous
+    assert usage.cpu > 0
+    assert usage.wall > 0.3
+    with pytest.raises(RuntimeError, match="ended with 3: oh no"):
+        gigavoxel.watch("stage", [sys.executable, "-c", "print('oh no'); raise SystemExit(3)"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_the_whole_job_within_a_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    usages = gigavoxel.run(tmp_path, voxels=100_000, memory="200MB")
+    table = capsys.readouterr().out
+    assert [usage.stage for usage in usages][:3] == ["new", "supervoxels", "features"]
+    assert all(f"| {usage.stage} |" in table for usage in usages)
+    assert all(0 < usage.anonymous <= usage.resident < 1e9 for usage in usages)
