@@ -32,6 +32,8 @@ except ImportError:
 CONNECT_SECONDS = 10
 WORKER_SECONDS = 60  # for a worker to appear, at first or after the last one died
 _LOOK_SECONDS = 5
+# Ctrl-C reaches all processes of a terminal: this one stops the workers.
+_IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 _SCATTERED = 100_000  # bytes of a function: more is sent to each worker once, not along with each block
 
 
@@ -139,7 +141,7 @@ def local_cluster(n_workers: int) -> Iterator[DaskExecutor]:
     # Dask's limit would count the pages of mapped files, which the system takes back when it needs them.
     cluster = LocalCluster(
         n_workers=n_workers, threads_per_worker=1, processes=True, memory_limit=0,
-        dashboard_address=":0", silence_logs=logging.CRITICAL,
+        dashboard_address=":0", silence_logs=logging.CRITICAL, preload=[_IGNORE_INTERRUPTS],
     )  # fmt: skip
     with cluster, Client(cluster, set_as_default=False) as client:
         yield DaskExecutor(client)

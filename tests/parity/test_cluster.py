@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from voxloop.features import compute_scale
 from voxloop.io import open_volume, save_volume
 from voxloop.io.mapped import map_array
 from voxloop.project import Project
+from voxloop.samples import phantom
+from voxloop.supervoxels import slic
 from voxloop.supervoxels.extent import extent
 
 # Processes end, connections break: dask leaves sockets and event loops to the garbage collector.
@@ -118,11 +122,11 @@ def test_features_and_extent(cluster: DaskExecutor, cells: Path) -> None:
         np.testing.assert_array_equal(here.last, there.last)
 
 
-@pytest.fixture
-def image(tmp_path: Path, real_data: Callable[[str], Path]) -> Path:
-    volume = open_volume(real_data("fib25_drosophila_medulla") / "image.tif")
-    save_volume(tmp_path / "image.zarr", volume.data[:40, :150, :140])
-    return tmp_path / "image.zarr"
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("image") / "image.zarr"
+    save_volume(path, phantom((40, 150, 140), seed=2).image.data)
+    return path
 
 
 EXPORTS = {
@@ -231,3 +235,57 @@ def test_no_worker_is_left(mortal: DaskExecutor, monkeypatch: pytest.MonkeyPatch
     mortal._client.cluster.scale(0)
     with pytest.raises(ClusterError, match="all workers are gone"):
         list(results)
+
+
+COMMAND = [sys.executable, "-m", "voxloop"]
+
+
+@pytest.fixture
+def unfinished(image: Path, tmp_path: Path) -> Path:
+    """A project of which nothing is computed yet."""
+    with Project.create(tmp_path / "cells.voxloop", image) as project:
+        project.configure(slic={"size": 100.0, "max_num_iter": 30}, features={"sigmas": (1.0,)})
+    return tmp_path / "cells.voxloop"
+
+
+def started(project: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start to compute supervoxels with two processes; return when the second iteration is noted."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*COMMAND, "supervoxels", str(project), "--workers", "2"], stderr=out, start_new_session=True
+        )
+    noted = project / "cache" / "scratch" / "supervoxels-0" / "state.npz"
+    deadline = time.monotonic() + 120
+    while not noted.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_goes_on(unfinished: Path, tmp_path: Path, how: signal.Signals) -> None:
+    process = started(unfinished, tmp_path / "log.txt")
+    assert process.poll() is None, (tmp_path / "log.txt").read_text()
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)  # as Ctrl-C does: all processes of the terminal get it
+    else:
+        process.kill()
+    code = process.wait(60)
+    stages: list[str] = []
+    if how == signal.SIGINT:
+        assert code == 130
+        assert (tmp_path / "log.txt").read_text() == "voxloop: stopped; what was finished is kept\n"
+    scratch = unfinished / "cache" / "scratch" / "supervoxels-0"
+    assert (scratch / "state.npz").exists()
+    with local_cluster(2) as executor:
+
+        def note(stage: str, done: int, total: int) -> None:
+            if not stages or stages[-1] != stage:
+                stages.append(stage)
+
+        with Project.open(unfinished, executor=executor, progress=note) as project:
+            resumed = np.asarray(project.supervoxels().labels).copy()
+            volume, spec = project.volume(), project.specs.slic
+    assert "seeding" not in stages
+    assert "iteration 1" not in stages
+    assert not scratch.exists()
+    np.testing.assert_array_equal(resumed, slic(volume, spec, executor=SerialExecutor()).labels)

@@ -16,6 +16,7 @@ from benchmarks.catalogue import BENCHMARKS
 from benchmarks.measure import Comparison, Kind, Result, measure, row, verify
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable
+from voxloop.samples import Sample
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -165,7 +166,11 @@ def test_watching_a_command() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_the_whole_job_within_a_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_job_within_a_budget(
+    tmp_path: Path, small_sample: Sample, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ("phantom", np.asarray(small_sample.image.data), small_sample.truth)
+    monkeypatch.setattr(gigavoxel, "source", lambda: source)
     usages = gigavoxel.run(tmp_path, voxels=100_000, memory="200MB")
     table = capsys.readouterr().out
     assert [usage.stage for usage in usages][:3] == ["new", "supervoxels", "features"]

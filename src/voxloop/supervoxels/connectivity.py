@@ -365,9 +365,13 @@ def _concatenated(parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def number_blocks(blocks: Sequence[Block], numbers: FragmentNumbers, *, scratch: Scratch, out: Any, work: Work) -> None:
-    """Write the pieces of all blocks to `out`, counted from 1; 0 outside."""
+    """Write the pieces of all blocks to `out`, counted from 1; 0 outside.
+
+    Other processes write to chunks only. Blocks in one file share pages of it, and on a file system of several machines
+    the one that writes its copy of a page last undoes what the other wrote there.
+    """
     target = unmapped(out)
-    if isinstance(target, np.ndarray):  # which another process can't write to
+    if not hasattr(target, "chunks"):
         work = Work(in_this_process(work.executor), work.progress)
     for _ in work.map("numbering", NumberBlock(scratch, target), _NumbersByBlock(blocks, numbers)):
         pass
