@@ -18,7 +18,7 @@ from voxloop.project import Project
 from voxloop.volume import Volume
 
 SHAPE = (6, 20, 24)
-SPECS = {"slic": {"size": 60.0}, "features": {"sigmas": (0.7,)}, "classifier": {"n_trees": 30}}
+SPECS = {"slic": {"size": 60.0, "coarse_sigma": 0.0}, "features": {"sigmas": (0.7,)}, "classifier": {"n_trees": 30}}
 HALVES = {"dark": (slice(None), slice(None), slice(0, 12)), "bright": (slice(None), slice(None), slice(12, None))}
 
 
