@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 RUN := .venv/bin/
 DEMO := demo-output
+# A file of tests stays on one worker: its tests share what is dear to make.
+WORKERS := -n 2 --dist loadfile
 
 .PHONY: help demo app test test-slow lint docs screenshots bench clean
 
@@ -18,11 +20,11 @@ app:  ## set up, then open the app; with FILE=cells.tif or FILE=cells.voxloop it
 
 test:  ## set up, then the fast tests
 	@tools/setup dev
-	$(RUN)pytest
+	$(RUN)pytest $(WORKERS)
 
 test-slow:  ## the tests that take longer
 	@tools/setup dev
-	$(RUN)pytest -m slow
+	$(RUN)pytest $(WORKERS) -m slow
 
 lint:  ## style, types, import rules
 	@tools/setup dev

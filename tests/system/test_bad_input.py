@@ -161,9 +161,8 @@ def test_number_of_supervoxels(tmp_path: Path, cli) -> None:
             project.configure(slic={"n_segments": 3, "size": 4.0})
         project.configure(slic={"n_segments": 1})
         assert project.supervoxels().n == 1
-        project.configure(slic={"n_segments": 6 * 12 * 14 + 1})
         with raises(InputError, "only 1008 voxels"):
-            project.supervoxels()
+            project.configure(slic={"n_segments": 6 * 12 * 14 + 1})
         project.configure(slic={"n_segments": 6 * 12 * 14})
         assert project.supervoxels().n <= 6 * 12 * 14
     assert "n_segments" in cli("supervoxels", "p.voxloop", "--n-segments", 0)
@@ -300,7 +299,8 @@ def test_label_volumes(cells: Path, cli) -> None:
 def test_too_few_labels(cells: Path, cli) -> None:
     project = cells / "cells.voxloop"
     main(["new", str(cells / "p.voxloop"), str(cells / "cells.tif"), "--class", "a", "--class", "b"])
-    for command in ("train", "predict", "suggest", "run"):
+    assert main(["suggest", str(cells / "p.voxloop")]) == 0  # of what is typical
+    for command in ("train", "predict", "run"):
         assert "there are no labels to train on" in cli(command, cells / "p.voxloop", "--json")
     assert "no labels" in cli("export", cells / "p.voxloop", "segmentation", cells / "s.tif")
     (cells / "one.csv").write_text("z,y,x,class\n0,0,0,a\n")

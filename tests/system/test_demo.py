@@ -39,7 +39,8 @@ def test_end_to_end(tmp_path: Path) -> None:
     iou = [round_.score.iou_of(2) for round_ in result.rounds]
     assert iou[0] + 0.1 < iou[-1] <= result.oracle.iou_of(2)
     labelled = [round_.n_labelled for round_ in result.rounds]
-    assert labelled == sorted(set(labelled))
+    assert labelled == sorted(labelled)  # a round of corrections may label nothing new
+    assert labelled[-1] > labelled[0] + 20
     assert set(result.files) == {"segmentation", "uncertainty", "overview", "curve", "table", "project"}
     assert all(path.exists() for path in result.files.values())
     segmentation = np.asarray(open_volume(result.files["segmentation"]).data)

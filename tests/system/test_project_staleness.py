@@ -133,7 +133,7 @@ def test_an_image_more_leaves_the_first_alone(cells: Path, calls: Counter[str]) 
 OTHERS = {
     SlicSpec: {
         "n_segments": 7, "size": 7.0, "compactness": 0.7, "max_num_iter": 7, "sigma": 7.0, "coarse_sigma": 7.0,
-        "min_size_factor": 0.7, "channel_weights": (0.7,),
+        "min_size_factor": 0.7, "channel_weights": (0.7,), "method": "watershed",
     },
     FeatureSpec: {
         "definition": "ilastik", "resolution": "full", "families": ("gaussian",), "sigmas": (0.7,), "sigmas_2d": (0.7,),

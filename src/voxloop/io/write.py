@@ -92,7 +92,8 @@ def create_volume(
     """
     path = usable_path(path)
     format_ = format_to_write(path)
-    _check_target(path, format_)
+    with storing(path):
+        _check_target(path, format_)
     header = Header(
         path=path,
         shape=tuple(int(n) for n in shape),

@@ -128,7 +128,7 @@ def sum_trees(
     The nodes of all trees stand behind one another, a tree from its entry in `roots`; children count from there. A leaf
     is its own left child, with feature 0 and threshold infinity: a walk that has ended goes on without moving, so that
     no branch has to be predicted. Four rows walk side by side, which hides the latency of the memory, and unsigned
-    indices spare the test for negative ones: twice as fast together. The trees add up in order, so the bits of a row do
+    indices spare the test for negative ones. The trees add up in order, so the bits of a row do
     not depend on the rows beside it.
     """
     n_rows = rows.shape[0]
