@@ -32,7 +32,9 @@ FAMILIES: tuple[FeatureFamily, ...] = (
 SIGMAS: tuple[float, ...] = (0.3, 0.7, 1.0, 1.6, 3.5, 5.0, 10.0)
 Statistic = Literal["mean", "std", "min", "max", "q10", "q50", "q90"]
 OwnFamily = Literal["shape", "boundary", "position"]
-StrategyName = Literal["random", "typiclust", "feature", "geometric", "combined", "bald", "power", "clasp", "diverse"]
+StrategyName = Literal[
+    "random", "typiclust", "feature", "geometric", "combined", "bald", "power", "clasp", "diverse", "mixed"
+]
 UncertaintyKind = Literal["total_entropy", "selection_entropy", "conditional_entropy", "min_max", "min_margin"]
 
 
@@ -189,7 +191,7 @@ class QuerySpec(Spec):
     means to label: strategies that explore first calm down with it.
     """
 
-    strategy: StrategyName = "feature"
+    strategy: StrategyName = "mixed"
     uncertainty: UncertaintyKind = "total_entropy"
     tau: Annotated[int, Field(ge=0, le=20)] = 4
     weight: NonNegativeFloat = 1.0

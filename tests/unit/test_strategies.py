@@ -20,6 +20,7 @@ from voxloop.active.strategies import (
     FeatureUncertainty,
     ForegroundAwareRandom,
     GeometricUncertainty,
+    Mixed,
     PowerNoise,
     QueryState,
     Random,
@@ -156,6 +157,24 @@ def test_class_stratified_explores_first():
 def test_class_stratified_with_no_foreground_in_sight_asks_anywhere():
     state = state_of(binary(np.linspace(0, 0.4, 50)), progress=1.0)
     assert set(ClassStratified().query(state, 5).tolist()) <= set(range(40, 51))
+
+
+def test_mixed_takes_half_by_score_and_half_from_each_class_alike():
+    state = state_of(binary(np.concatenate([np.linspace(0, 0.45, 90), np.full(10, 0.99)])))
+    ranked = top_uncertain(CombinedUncertainty().score(state), number=100, exclude=[1, 2]).tolist()
+    ids = Mixed().query(state, 12, rng=3).tolist()
+    for first in (0, 1):
+        by_score, others = ids[first::2], ids[1 - first :: 2]
+        if by_score == [i for i in ranked if i not in others[:5]][:6]:
+            break
+    else:
+        pytest.fail(f"no half of {ids} follows the scores")
+    rng = np.random.default_rng(0)
+    drawn = [Mixed().query(state, rng=rng)[0] for _ in range(800)]
+    at_random = [i for i in drawn if i != ranked[0]]
+    assert 0.4 < len(at_random) / 800 < 0.6
+    rare = np.isin(at_random, range(91, 101)).sum()
+    assert chisquare([rare, len(at_random) - rare]).pvalue > 1e-3
 
 
 @pytest.fixture

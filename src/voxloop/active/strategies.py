@@ -377,6 +377,37 @@ class Diverse(Strategy):
         return self.base.score(state)
 
 
+@dataclass(frozen=True)
+class Mixed(Strategy):
+    """Every second query where the classifier or the neighbourhood is unsure, the others at random.
+
+    Labels that were chosen for being uncertain are no fair sample: they say where a border lies, and little of how a
+    class varies. The random ones come from each predicted class with equal probability, which is what
+    `ForegroundAwareRandom` does with the truth.
+    """
+
+    base: ScoreStrategy = field(default_factory=CombinedUncertainty)
+
+    def _choose(self, state: QueryState, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        ranked = iter(_highest(self._worth(state, rng), state.open_rows, state.open_rows.size))
+        predicted = state.opinion.segmentation
+        is_open = np.zeros(state.n, bool)
+        is_open[state.open_rows] = True
+        first = int(rng.integers(2))  # which kind begins, when one supervoxel at a time is asked for
+        chosen = np.empty(number, np.int64)
+        for i in range(number):
+            if (i + first) % 2:
+                chosen[i] = next(row for row in ranked if is_open[row])
+            else:
+                pool = np.flatnonzero(is_open)
+                chosen[i] = rng.choice(pool[predicted[pool] == rng.choice(np.unique(predicted[pool]))])
+            is_open[chosen[i]] = False
+        return chosen
+
+    def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
+        return self.base.score(state)
+
+
 @dataclass(frozen=True, eq=False)
 class ForegroundAwareRandom(Strategy):
     """Random, but mostly from the true foreground: for benchmarks only, since it has to know the truth.
@@ -424,6 +455,7 @@ STRATEGIES: Mapping[str, type[Strategy]] = {
     "power": PowerNoise,
     "clasp": ClassStratified,
     "diverse": Diverse,
+    "mixed": Mixed,
 }
 
 
@@ -432,6 +464,8 @@ def strategy_of(spec: QuerySpec) -> Strategy:
     options: dict[str, Any] = {"kind": spec.uncertainty, "tau": spec.tau, "weight": spec.weight}
     if spec.strategy in ("power", "diverse"):
         options = {"base": FeatureUncertainty(spec.uncertainty)}
+    if spec.strategy == "mixed":
+        options = {"base": CombinedUncertainty(spec.uncertainty, spec.tau, spec.weight)}
     known = {option.name for option in fields(STRATEGIES[spec.strategy])}  # type: ignore[arg-type]  # all are dataclasses
     return make_strategy(spec.strategy, **{name: value for name, value in options.items() if name in known})
 

@@ -38,9 +38,10 @@ _TOOLS: tuple[tuple[Tool, str, str], ...] = (
     ("polygon", "Polygon", "click corner by corner; a double click closes and fills it, Escape drops it"),
 )
 _STRATEGIES = {
+    "mixed": ("what is unsure, and a bit of all", "half where vote and neighbourhood are unsure, half from each class"),
     "feature": ("what the classifier is unsure of", "entropy of its vote"),
     "geometric": ("where neighbours disagree", "uncertainty of position alone"),
-    "combined": ("both of these", "vote and neighbourhood together"),
+    "combined": ("either of these two", "vote and neighbourhood together"),
     "bald": ("where its trees disagree", "rather than where all are undecided"),
     "power": ("unsure, with some chance", "spreads over the volume"),
     "clasp": ("unsure, rare classes more", "for small objects in a large background"),
