@@ -235,6 +235,8 @@ def _check_tables(supervoxels: Supervoxels) -> None:
     n, edges, area = supervoxels.n, supervoxels.graph.edges, supervoxels.graph.area
     _check_array("sizes", supervoxels.sizes, (n,), "iu", low=1)
     _check_array("centers", supervoxels.centers, (n, 3), "f", low=0)
+    if (supervoxels.centers > supervoxels.labels.shape).any():
+        raise InputError("centers reach beyond the volume")
     _check_array("edges", edges, (len(edges), 2), "iu", low=1, high=n)
     _check_array("area", area, (len(edges),), "f", low=0)
 
