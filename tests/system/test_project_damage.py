@@ -309,19 +309,20 @@ def test_a_sound_forest_of_something_else_is_trained_again(
 @given(data=st.data())
 def test_any_bytes_anywhere(cells: Path, data: st.DataObject) -> None:
     """Whatever a few flipped bytes say, the answer is a result or an error of voxloop's own, never a crash."""
-    files = sorted(p for p in (cells / "cells.voxloop").rglob("*") if p.is_file() and p.stat().st_size)
-    path = data.draw(st.sampled_from(files))
-    original = path.read_bytes()
-    position = data.draw(st.integers(0, len(original) - 1))
+    sound, damaged = cells / "sound", cells / "cells.voxloop"
+    if not sound.exists():
+        shutil.copytree(damaged, sound)
+    # What an example computes again or adds to must not be there for the next one.
+    shutil.rmtree(damaged)
+    shutil.copytree(sound, damaged)
+    files = sorted(p.relative_to(sound) for p in sound.rglob("*") if p.is_file() and p.stat().st_size)
+    path = damaged / data.draw(st.sampled_from(files))
+    content = bytearray(path.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
     if data.draw(st.booleans()):
         position = min(position, 300)  # headers are where it hurts
-    content = bytearray(original)
     replacement = data.draw(st.binary(min_size=1, max_size=8))
     content[position : position + len(replacement)] = replacement
     path.write_bytes(content)
-    try:
-        with suppress(VoxloopError):
-            results(cells)
-    finally:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(original)
+    with suppress(VoxloopError):
+        results(cells)
