@@ -83,6 +83,7 @@ class Latest:
             except VoxloopError as error:
                 self._deliver(task, lambda task=task, line=str(error): task.failed(line))
             except Exception as error:
+                # A fault in one task must not end the thread that does all the others.
                 logger.exception("a task failed")
                 line = f"internal error: {type(error).__name__}: {error}"
                 self._deliver(task, lambda task=task, line=line: task.failed(line))

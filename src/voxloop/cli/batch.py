@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from voxloop.cli.export import SOURCES, add_export_options, export_choices
-from voxloop.cli.options import add_computing, chosen_executor, parse_assignments
+from voxloop.cli.options import add_computing, add_voxel_size, chosen_executor, parse_assignments
 from voxloop.cli.output import Output
 
 if TYPE_CHECKING:
@@ -57,14 +57,7 @@ def add_batch_options(parser: argparse.ArgumentParser, *, required: bool) -> Non
         help="also write a table of each image, such as objects={nickname}.csv; repeat",
     )
     parser.add_argument("--image-axes", metavar="AXES", help="order of the images' axes (default: from the file)")
-    parser.add_argument(
-        "--spacing",
-        type=float,
-        nargs=3,
-        metavar=("Z", "Y", "X"),
-        help="size of a voxel, in --unit (default: from the file)",
-    )
-    parser.add_argument("--unit", help="unit of the spacing, such as nanometer (default: from the file)")
+    add_voxel_size(parser)
     add_export_options(parser)
     add_computing(parser)
 

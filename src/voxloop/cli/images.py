@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from voxloop.cli.options import add_voxel_size
 from voxloop.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,14 +19,7 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
         "images", metavar="IMAGE", nargs="+", help="file, dataset in a file (a.h5/raw), folder or pattern of slices"
     )
     parser.add_argument("--axes", help="order of the image's axes, such as zyx, cyx or tyx (default: from the file)")
-    parser.add_argument(
-        "--spacing",
-        type=float,
-        nargs=3,
-        metavar=("Z", "Y", "X"),
-        help="size of a voxel, in --unit (default: from the file)",
-    )
-    parser.add_argument("--unit", help="unit of the spacing, such as nanometer (default: from the file)")
+    add_voxel_size(parser)
     parser.add_argument("--mask", metavar="FILE", help="label volume; voxels with 0 are left out of everything")
     parser.add_argument("--crop", metavar="Z0:Z1,Y0:Y1,X0:X1", help="use a part of the image only, in voxels")
     parser.add_argument("--channels", nargs="+", metavar="C", help="channels to use, by index or name (default: all)")

@@ -25,6 +25,18 @@ def add_image_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=int, default=0, metavar="N", help="which image of the project (default: 0)")
 
 
+def add_voxel_size(parser: argparse.ArgumentParser) -> None:
+    """Add what corrects the voxel size that an image file tells."""
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="size of a voxel, in --unit (default: from the file)",
+    )
+    parser.add_argument("--unit", help="unit of the spacing, such as nanometer (default: from the file)")
+
+
 def add_computing(parser: argparse.ArgumentParser) -> None:
     """Add what a command that computes may use; `open_project` obeys it."""
     parser.add_argument("--memory", metavar="SIZE", help="memory to use, such as 2GB (default: half of what is free)")
