@@ -66,6 +66,7 @@ def tour(desk: Any, image: Path, truth: Any, picture: Callable[[str], None]) -> 
     _paint(desk, truth, SHAPE[0] // 2)
     picture("label")
     desk.key("N")
+    _until(desk, lambda: not controller.slices.is_busy)
     picture("slice")
     desk.key("P")
     _until(desk, lambda: not controller.plane.is_busy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -348,23 +349,55 @@ def test_a_second_job_is_refused_in_one_line(labelled: Desk) -> None:
 
 def test_suggest_goes_there_skips_and_comes_back(labelled: Desk) -> None:
     controller = labelled.controller
-    controller.suggest()
-    first = controller.guide.current
+    controller.slices.suggest()
+    labelled.until(lambda: not controller.slices.is_busy)
+    first = controller.slices.current
     axis, index = first.axis, first.index
     assert labelled.viewer.dims.order[0] == axis
     assert round(labelled.viewer.dims.point[axis] / controller.layers.labels.scale[axis]) == index
-    controller.suggest()
-    assert (controller.guide.current.axis, controller.guide.current.index) != (axis, index)
-    controller.suggest_back()
-    assert controller.guide.current is first
-    controller.suggest_back()
+    controller.slices.suggest()
+    labelled.until(lambda: not controller.slices.is_busy)
+    assert (controller.slices.current.axis, controller.slices.current.index) != (axis, index)
+    controller.slices.back()
+    assert controller.slices.current is first
+    controller.slices.back()
     assert ("info", "there is no earlier suggestion") in labelled.said
+
+
+def test_a_slice_is_looked_for_while_painting_goes_on(labelled: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from voxloop.app import slice_guide
+
+    controller, go = labelled.controller, threading.Event()
+    slices = slice_guide.Suggester.slices
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        assert threading.current_thread() is not threading.main_thread()
+        go.wait(60)
+        return slices(*arguments, **options)
+
+    monkeypatch.setattr(slice_guide.Suggester, "slices", slow)
+    controller.slices.suggest()
+    before = labelled.viewer.dims.point
+    labelled.drag([(8, 20, 5), (8, 20, 40)])
+    assert controller.slices.is_busy
+    assert labelled.viewer.dims.point == before
+    go.set()
+    labelled.until(lambda: not controller.slices.is_busy)
+    assert controller.slices.current is not None
+
+    # What is found for an image that is gone is dropped.
+    go.clear()
+    controller.slices.suggest()
+    controller.close_project()
+    go.set()
+    labelled.idle()
+    assert controller.slices.current is None
 
 
 def test_guidance_before_a_prediction_says_why_not(desk: Desk, project_folder: Path) -> None:
     desk.open(project_folder)
-    desk.controller.suggest()
-    desk.controller.toggle_review()
+    desk.controller.slices.suggest()
+    desk.controller.review.toggle()
     assert len(warnings_of(desk)) == 2
     assert all("no prediction" in line and "no labels" in line for line in warnings_of(desk))
 
@@ -372,27 +405,27 @@ def test_guidance_before_a_prediction_says_why_not(desk: Desk, project_folder: P
 def test_a_review_by_keys(labelled: Desk) -> None:
     controller, data = labelled.controller, labelled.controller.layers.labels.data
     ids = np.asarray(controller.tables[0].supervoxels.labels)
-    controller.toggle_review()
-    first, second, third = controller.review.ids[:3]
-    predicted = controller.review.predicted_class
+    controller.review.toggle()
+    first, second, third = controller.review.queue.ids[:3]
+    predicted = controller.review.queue.predicted_class
     assert controller.layers.top.data.table[first] == 2
-    controller.confirm()
+    controller.review.confirm()
     assert (data[ids == first] == predicted).all()
     controller.press_digit(2)
     assert (data[ids == second] == 2).all()
-    controller.skip()
+    controller.review.skip()
     assert not data[ids == third].any()
-    assert controller.review.position == 3
+    assert controller.review.queue.position == 3
     labelled.updated()
     assert {int(first), int(second)} <= set(controller.labels.images[0].ids.tolist())
     controller.undo()
     assert not data[ids == second].any()
-    while not controller.review.is_over:
-        controller.skip()
-    controller.confirm()
-    controller.skip()
-    controller.toggle_review()
-    assert controller.review is None
+    while not controller.review.queue.is_over:
+        controller.review.skip()
+    controller.review.confirm()
+    controller.review.skip()
+    controller.review.toggle()
+    assert controller.review.queue is None
     assert not (controller.layers.top.data.table == 2).any()
 
 

@@ -25,12 +25,13 @@ def goes_on(desk: Desk) -> None:
     desk.drag([(2, 40, 5), (2, 45, 20), (2, 50, 40)])
     desk.updated()
     assert controller.result is not None
-    controller.suggest()
+    controller.slices.suggest()
+    desk.until(lambda: not controller.slices.is_busy)
     controller.plane.suggest()
     desk.until(lambda: not controller.plane.is_busy)
-    controller.toggle_review()
-    controller.confirm()
-    controller.toggle_review()
+    controller.review.toggle()
+    controller.review.confirm()
+    controller.review.toggle()
     controller.undo()
     controller.sides.toggle()
     controller.view_along(1)
@@ -91,10 +92,10 @@ def test_flat_thin_and_coloured_images(desk: Desk, tmp_path: Path, shape: tuple[
     desk.controller.labels_changed()
     desk.updated()
     assert desk.controller.result is not None, desk.said
-    for action in (desk.controller.suggest, desk.controller.plane.suggest, desk.controller.sides.toggle,
+    for action in (desk.controller.slices.suggest, desk.controller.plane.suggest, desk.controller.sides.toggle,
                    desk.controller.solid.toggle, desk.controller.turn):  # fmt: skip
         action()
-    desk.until(lambda: not desk.controller.plane.is_busy)
+    desk.until(lambda: not (desk.controller.plane.is_busy or desk.controller.slices.is_busy))
     assert [line for level, line in desk.said if level != "info"] == []
 
 

@@ -175,5 +175,6 @@ def test_another_strategy_is_followed_at_once(labelled: Desk) -> None:
     controller.configure(query={"strategy": "random"})
     labelled.updated()
     assert controller.result.request.query.strategy == "random"
-    controller.suggest()
-    assert controller.guide.current is not None
+    controller.slices.suggest()
+    labelled.until(lambda: not controller.slices.is_busy)
+    assert controller.slices.current is not None

@@ -37,7 +37,9 @@ def test_from_strokes_to_the_file_and_back(window: Open, project_folder: Path, t
 
     # A suggested slice, labelled where the hatch is.
     desk.key("N")
-    suggestion = controller.guide.current
+    assert "Looking for" in desk.dock.pages[3].suggestion.text()
+    desk.until(lambda: not controller.slices.is_busy)
+    suggestion = controller.slices.current
     assert suggestion.reason in desk.dock.pages[3].suggestion.text()
     n_before = controller.labels.n_labelled
     place = suggestion.center
@@ -64,12 +66,12 @@ def test_from_strokes_to_the_file_and_back(window: Open, project_folder: Path, t
 
     # A review by keys, one answer taken back.
     desk.key("R")
-    first, second = controller.review.ids[:2]
-    predicted = controller.review.predicted_class
+    first, second = controller.review.queue.ids[:2]
+    predicted = controller.review.queue.predicted_class
     desk.key("Return")
     desk.key("1")
     desk.key("Backspace")
-    assert controller.review.position == 3
+    assert controller.review.queue.position == 3
     desk.key("Z", modifiers="Control")
     desk.updated()
     labelled = dict(zip(controller.labels.images[0].ids.tolist(), controller.labels.images[0].classes, strict=True))

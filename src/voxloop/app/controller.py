@@ -1,4 +1,4 @@
-"""What the dock and the keys do: labelling, live updates, guidance and review on top of an open project."""
+"""What the dock and the keys do: labelling, guidance, review and views on top of a project that learns."""
 
 from __future__ import annotations
 
@@ -7,67 +7,58 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from voxloop.active import SliceSuggestion
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.keys import HELP_LINE, KEYS
 from voxloop.app.labelling import Labelling, Tool
 from voxloop.app.layers import LoadedImage
+from voxloop.app.live_session import LiveSession, ago
 from voxloop.app.overview import Overview
 from voxloop.app.plane_view import PlaneView
 from voxloop.app.preview import Previews
-from voxloop.app.session import CLOSING_SECONDS, Dispatch, Session
+from voxloop.app.review import Review
+from voxloop.app.session import CLOSING_SECONDS, Dispatch
 from voxloop.app.side_views import SideViews
+from voxloop.app.slice_guide import SliceGuide
 from voxloop.app.solid_view import SolidView
 from voxloop.errors import VoxloopError
 from voxloop.project import PALETTE
 from voxloop.project.annotations import ERASER, ClassAdded, ClassRecolored, ClassRemoved, ClassRenamed
-from voxloop.project.guidance import ReviewQueue, Trail, middle_voxel
-from voxloop.project.live import LiveImage, LiveLabels, LiveProblem, LiveRequest, LiveResponse, LiveResult, LiveUpdates
-from voxloop.project.suggestions import Suggester
 from voxloop.supervoxels import Supervoxels
 
-# What a review shows around a supervoxel, in voxels of the finest axis: enough to recognise what it belongs to.
-_REVIEW_RADIUS = 60
 
-
-class Controller(Session):
+class Controller(LiveSession):
     """All that the app can do, each a method that works without a window; what they show is kept in attributes.
 
     Attributes
     ----------
     labelling
         Painting on the image on screen.
-    labels
-        Which supervoxels are labelled, as of the last update.
-    result
-        The last prediction of the whole image; it stays while a newer one is computed, or cannot be.
-    problem
-        Why there is no newer one, in one line; empty if there is.
-    guide, review
-        Suggested slices, and the queue of supervoxels to confirm.
-    updated_at, saved_at
-        When the prediction was last updated and the last stroke was saved (`time.monotonic`), or None.
+    slices, plane, review
+        Where to label next: suggested slices and planes, and the queue of supervoxels to confirm.
+    previews, sides, solid
+        What is shown in the slices for a while, and beside them.
+    overview
+        What has been labelled so far.
+    saved_at
+        When the last stroke was saved (`time.monotonic`), or None.
     """
 
     def __init__(self, viewer: Any, *, dispatch: Dispatch, debounce: float = 0.05, live: bool = True) -> None:
-        super().__init__(viewer, dispatch=dispatch)
+        super().__init__(viewer, dispatch=dispatch, debounce=debounce, live=live)
         self.labelling: Labelling | None = None
-        self._asked = 0
-        self._forget()
-        self._live = live
+        self.saved_at: float | None = None
         self._brush_size = 5
-        self._updates = LiveUpdates(lambda response: dispatch(lambda: self._on_response(response)), debounce=debounce)
         self.previews = Previews(self)
+        self.slices = SliceGuide(self)
         self.plane = PlaneView(self)
+        self.review = Review(self)
         self.sides = SideViews(self)
         self.overview = Overview(self)
         self.solid = SolidView(self)
+        self.learned = self.overview.note
         self.keys: dict[str, Callable[[], None]] = {k.key: attrgetter(k.action)(self) for k in KEYS if k.action}
-        viewer.layers.events.removed.connect(self._layer_removed)
         self.keys |= {str(digit): self._digit_key(digit) for digit in range(10)}
+        viewer.layers.events.removed.connect(self._layer_removed)
 
     # Classes and strokes
 
@@ -93,8 +84,8 @@ class Controller(Session):
         class_id = ERASER if digit == 0 else self.class_of_key(digit)
         if class_id is None:
             self.notified.emit("warning", f"there is no class on key {digit}")
-        elif self.review is not None and not self.review.is_over and class_id != ERASER:
-            self._assign(class_id)
+        elif self.review.is_asking and class_id != ERASER:
+            self.review.assign(class_id)
         else:
             self.select(class_id)
 
@@ -118,12 +109,6 @@ class Controller(Session):
         name = self.need_project().class_names[class_id]
         if self.edit(ClassRemoved, class_id=class_id):
             self.notified.emit("info", f"class {name!r} and its labels were removed; Ctrl+Z brings them back")
-
-    def configure(self, **choices: Any) -> None:
-        """Choose specs; what they make stale says so, and is computed when it is asked for."""
-        super().configure(**choices)
-        if "query" in choices:
-            self._request()  # suggestions follow the specs of the last update
 
     def undo(self) -> None:
         """Take the last step back."""
@@ -162,98 +147,11 @@ class Controller(Session):
             self.layers.labels.brush_size = size
         self.changed.emit("labels")
 
-    # Live updates
-
-    @property
-    def live(self) -> bool:
-        """Whether each stroke updates the prediction."""
-        return self._live
-
-    @live.setter
-    def live(self, on: bool) -> None:
-        self._live = on
-        self.changed.emit("live")
-        if on:
-            self._request()
-
-    def toggle_live(self) -> None:
-        """Switch live updates on or off."""
-        self.live = not self.live
-
-    def update_now(self) -> None:
-        """Update the prediction once; compute supervoxels and features first if they are missing or stale."""
-        if self.project is None:
-            return
-        if not self.tables or self.state_of("features") != "ready":
-            self.compute()
-        else:
-            self._request()
-
-    @property
-    def is_updating(self) -> bool:
-        """Whether an update was asked for and is not there yet."""
-        return self._answered < self._asked
-
-    def live_line(self) -> str:
-        """Return how labels and prediction stand, in one line."""
-        if self.project is None:
-            return "no project is open"
-        if not self.tables and self.is_busy:
-            return "computing ..."
-        if not self.tables:
-            return "press Update: it computes supervoxels and features, once for this image"
-        n = self.labels.n_labelled if self.labels else 0
-        if self.problem:
-            return f"{n} labelled; {self.problem}"
-        if self.updated_at is None:
-            return f"{n} labelled, updating ..." if self.is_updating else f"{n} labelled"
-        state = "updating ..." if self.is_updating else f"updated {_ago(self.updated_at)}"
-        return f"{n} labelled, {state}"
-
     def saved_line(self) -> str:
         """Return whether everything is on the disk, in one line."""
         if self.project is None:
             return ""
-        return "all strokes saved" if self.saved_at is None else f"all strokes saved, last {_ago(self.saved_at)}"
-
-    # Guidance and review
-
-    def suggest(self) -> None:
-        """Go to the slice where labels help most; once more goes to the next one."""
-        if result := self.need_result():
-            painted = self.need_project().annotations.labelled_slices(self.image)
-            suggester = Suggester.of_result(result, avoid=painted)
-            self._go(lambda: self.guide.next(lambda earlier: suggester.slices(skip=earlier)))
-
-    def suggest_back(self) -> None:
-        """Go back to the suggestion before."""
-        self._go(self.guide.back)
-
-    def toggle_review(self) -> None:
-        """Start to ask for uncertain supervoxels one by one, or end it."""
-        if self.review is not None:
-            self.review = None
-            self._show_review()
-        elif result := self.need_result():
-            self.review = ReviewQueue.of(result, self.tables[self.image])
-            self._show_review()
-
-    def need_result(self) -> LiveResult | None:
-        """Return the last prediction, or say why there is none."""
-        if self.result is None:
-            self.notified.emit("warning", f"there is no prediction to go by yet: {self.live_line()}")
-        return self.result
-
-    def confirm(self) -> None:
-        """Label the supervoxel under review as predicted."""
-        if self.review is not None and not self.review.is_over:
-            self._assign(self.review.predicted_class)
-
-    def skip(self) -> None:
-        """Leave the supervoxel under review as it is."""
-        if self.review is not None and not self.review.is_over:
-            self.review = self.review.advanced()
-            self._show_review()
+        return "all strokes saved" if self.saved_at is None else f"all strokes saved, last {ago(self.saved_at)}"
 
     # What is shown
 
@@ -309,39 +207,26 @@ class Controller(Session):
         """Let go of the project; all of it is on the disk already."""
         if self.labelling is not None:
             adapter.unbind_keys(self.viewer, self.keys)
-        self.labelling = None
-        self._forget()
+        self.labelling, self.saved_at = None, None
+        self.forget_results()
         self._forget_views()
         super().close_project()
 
     def close(self) -> None:
         """Stop everything: the window closes."""
-        for worker in (self._updates, self.previews, self.plane):
+        for worker in (self._updates, self.previews, self.slices, self.plane):
             worker.close(CLOSING_SECONDS)
         super().close()
 
     # Behind the scenes
 
-    def _forget(self) -> None:
-        """Drop what was found out about the image that was on screen."""
-        self.labels: LiveLabels | None = None
-        self.result: LiveResult | None = None
-        self.problem = ""
-        self.guide: Trail[SliceSuggestion] = Trail()
-        self.review: ReviewQueue | None = None
-        self._view_before_review: Any = None
-        self.updated_at: float | None = None
-        self.saved_at: float | None = None
-        self._answered = self._asked  # what is under way will be dropped
-
     def _forget_views(self) -> None:
         """Take away what is shown beside the slices: another image comes, or none."""
         self.previews.clear()
-        for view in (self.plane, self.sides, self.solid, self.overview):
+        for view in (self.slices, self.plane, self.review, self.sides, self.solid, self.overview):
             view.forget()
 
     def _show(self, image: LoadedImage) -> None:
-        self._forget()
         self._forget_views()
         super()._show(image)
         self.labelling = Labelling(
@@ -359,12 +244,12 @@ class Controller(Session):
         self.sides.rebuild()
         if self.tables:
             self.labelling.tables = self.tables[self.image]
-            self._request()
+            self.request_update()
 
     def _show_supervoxels(self, supervoxels: Supervoxels) -> None:
         self.previews.clear()
-        self.plane.forget()
-        self.solid.forget()
+        for view in (self.slices, self.plane, self.review, self.solid):
+            view.forget()
         super()._show_supervoxels(supervoxels)
         self._bind_keys()
         if self.labelling is not None and self.tables:
@@ -397,14 +282,6 @@ class Controller(Session):
     def _layer_toggled(self, _event: Any) -> None:
         self.changed.emit("shown")
 
-    def _computed(self, tables: tuple[LiveImage, ...]) -> None:
-        saved_at = self.saved_at
-        self._forget()
-        self.saved_at = saved_at
-        super()._computed(tables)
-        self.layers.show_classes(self.need_project().annotations.classes)
-        self._request()
-
     def edit(self, kind: Any, **fields: Any) -> bool:
         """Append an edit of the classes; return whether that worked."""
         n_before = self.need_project().annotations.n_events
@@ -418,90 +295,17 @@ class Controller(Session):
         """Take note that labels have changed: show it, and learn from it if that is wanted."""
         self.saved_at = time.monotonic()
         self.changed.emit("labels")
-        if self._live:
-            self._request()
-
-    def _request(self) -> None:
-        """Ask for an update with the labels of this moment."""
-        if not self.tables or self.project is None:
-            return
-        self._asked += 1
-        visible = self._visible()
-        self._updates.submit(
-            LiveRequest.of(self.project, self.tables, number=self._asked, shown=self.image, visible=visible)
-        )
-        self.changed.emit("live")
-
-    def _visible(self) -> NDArray[np.uint32]:
-        """Return the supervoxels in the slice on screen: those that begin before it and end after it."""
-        shown = adapter.shown_slice(self.viewer, self.layers.labels)
-        if shown is None:
-            return np.empty(0, np.uint32)
-        axis, index = shown
-        extent = self.tables[self.image].extent
-        met = (extent.first[:, axis] <= index) & (index <= extent.last[:, axis])
-        return (np.flatnonzero(met) + 1).astype(np.uint32)
-
-    def _on_response(self, response: LiveResponse) -> None:
-        request = response.request
-        if request.images is not self.tables or request.shown != self.image or request.number < self._answered:
-            return  # of another image, or of tables that were computed anew since
-        if response.labels is not None:
-            self.labels = response.labels
-        if isinstance(response, LiveProblem):
-            self.problem = response.message
-            self._answered = request.number
-        else:
-            self._show_result(response)
-        self.changed.emit("live")
-
-    def _show_result(self, result: LiveResult) -> None:
-        self.problem = ""
-        self.layers.show_result(result)
-        self.updated_at = time.monotonic()
-        if result.whole:
-            self.overview.note(result, self.result)
-            self.result = result
-            self._answered = result.request.number
-
-    def _go(self, find: Callable[[], SliceSuggestion]) -> None:
-        try:
-            suggestion = find()
-        except VoxloopError as error:
-            self.notified.emit("info", str(error))
-            return
-        self._look_at(suggestion.axis, suggestion.center)
-        self.changed.emit("guide")
+        if self.live:
+            self.request_update()
 
     def go_to(self, voxel: tuple[int, int, int]) -> None:
         """Show the slice through a voxel, in the direction that is looked along."""
-        self._look_at(adapter.looked_along(self.viewer), voxel)
+        self.look_at(adapter.looked_along(self.viewer), voxel)
 
-    def _look_at(self, axis: int, voxel: tuple[int, int, int]) -> None:
+    def look_at(self, axis: int, voxel: tuple[int, int, int]) -> None:
+        """Show the slice across an axis (0, 1, 2 for z, y, x) through a voxel."""
         world = self.layers.labels.data_to_world(voxel)
         adapter.look_at(self.viewer, axis, tuple(float(w) for w in world))
-
-    def _assign(self, class_id: int) -> None:
-        self.labelling.label_supervoxel(self.tables[self.image], self.review.supervoxel, class_id)
-        self.review = self.review.advanced()
-        self._show_review()
-
-    def _show_review(self) -> None:
-        """Bring the supervoxel under review into view; the slice stays in the direction that is looked along."""
-        if self.review is None or self.review.is_over:
-            self.layers.point_out(None)
-            if self._view_before_review is not None:
-                adapter.restore_view(self.viewer, self._view_before_review)
-            self._view_before_review = None
-        else:
-            self.layers.point_out(self.review.supervoxel)
-            middle = middle_voxel(self.tables[self.image], self.review.supervoxel)
-            self._look_at(adapter.looked_along(self.viewer), middle)
-            if self._view_before_review is None:
-                self._view_before_review = adapter.view_of(self.viewer)
-            world = self.layers.labels.data_to_world(middle)
-            adapter.look_closely(self.viewer, world, _REVIEW_RADIUS * min(self.tables[self.image].spacing))
-        self.changed.emit("review")
 
     def _toggle(self, name: str) -> None:
         if self.layers is not None:
@@ -509,10 +313,3 @@ class Controller(Session):
 
     def _digit_key(self, digit: int) -> Callable[[], None]:
         return lambda: self.press_digit(digit)
-
-
-def _ago(then: float) -> str:
-    seconds = time.monotonic() - then
-    if seconds < 10:
-        return f"{seconds:.1f} s ago"
-    return f"{seconds:.0f} s ago" if seconds < 90 else f"{seconds / 60:.0f} min ago"

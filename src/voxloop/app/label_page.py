@@ -145,6 +145,8 @@ class LabelPage(Page):
             self._show_layers()
         if what in ("project", "guide", "live"):
             self._show_suggestion()
+        if what in ("project", "plane"):
+            self.looking.setVisible(self.controller.plane.is_busy)
         if what in ("project", "review"):
             self._show_review()
         if what in ("project", "stages", "live"):
@@ -276,9 +278,9 @@ class LabelPage(Page):
         row.addWidget(self.strategy, 1)
         column.addLayout(row)
         row = QHBoxLayout()
-        row.addWidget(button("Suggest slice (N)", self.controller.suggest, name="suggest",
+        row.addWidget(button("Suggest slice (N)", self.controller.slices.suggest, name="suggest",
                              tip="go where labels help most; once more skips it"), 1)  # fmt: skip
-        row.addWidget(button("Back", self.controller.suggest_back, tip="Shift+N"))
+        row.addWidget(button("Back", self.controller.slices.back, tip="Shift+N"))
         column.addLayout(row)
         self.suggestion = hint()
         column.addWidget(self.suggestion)
@@ -287,7 +289,9 @@ class LabelPage(Page):
                              tip="a small round piece of a slanted plane; two clicks answer it"), 1)  # fmt: skip
         row.addWidget(button("Back", self.controller.plane.back, tip="Shift+P"))
         column.addLayout(row)
-        self.start_review = button("Review uncertain supervoxels (R)", self.controller.toggle_review, name="review",
+        self.looking = hint("Looking for the plane where labels help most ...")
+        column.addWidget(self.looking)
+        self.start_review = button("Review uncertain supervoxels (R)", self.controller.review.toggle, name="review",
                                    tip="confirm or correct predictions one by one")  # fmt: skip
         column.addWidget(self.start_review)
         self.question = hint()
@@ -295,8 +299,8 @@ class LabelPage(Page):
         self.answers = QWidget()
         row = QHBoxLayout(self.answers)
         row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(button("Confirm (Enter)", self.controller.confirm), 1)
-        row.addWidget(button("Skip (Backspace)", self.controller.skip), 1)
+        row.addWidget(button("Confirm (Enter)", self.controller.review.confirm), 1)
+        row.addWidget(button("Skip (Backspace)", self.controller.review.skip), 1)
         column.addWidget(self.answers)
         self.box.addWidget(group)
 
@@ -373,8 +377,10 @@ class LabelPage(Page):
         self.solid.setChecked(self.controller.solid.is_on)
 
     def _show_suggestion(self) -> None:
-        found = self.controller.guide.current
-        if found is None:
+        found = self.controller.slices.current
+        if self.controller.slices.is_busy:
+            self.suggestion.setText("Looking for the slice where labels help most ...")
+        elif found is None:
             self.suggestion.setText("Takes you to the slice where labels help most.")
         else:
             self.suggestion.setText(
@@ -382,8 +388,7 @@ class LabelPage(Page):
             )
 
     def _show_review(self) -> None:
-        queue = self.controller.review
-        is_asking = queue is not None and not queue.is_over
+        queue, is_asking = self.controller.review.queue, self.controller.review.is_asking
         self.start_review.setText("End review (R)" if queue else "Review uncertain supervoxels (R)")
         self.answers.setVisible(is_asking)
         self.question.setVisible(queue is not None)

@@ -109,13 +109,15 @@ class PlaneView:
         if min(controller.layers.image.record.shape) < 2:
             controller.notified.emit("info", "the image is flat: N suggests where to label in it")
             return
-        at_end = self.trail.position == len(self.trail.suggestions) - 1
+        if not self.trail.is_at_end:
+            self._found([])
+            return
         skip = list(self.trail.suggestions)
         suggester = Suggester.of_result(result)
         self._latest.submit(
-            lambda: suggester.planes(1, skip=skip) if at_end else [],
+            lambda: suggester.planes(1, skip=skip),
             self._found,
-            lambda line: controller.notified.emit("info", line),
+            self._say,
         )
         controller.changed.emit("plane")
 
@@ -217,8 +219,11 @@ class PlaneView:
         try:
             self._look_at(self.trail.next(lambda _skipped: found))
         except VoxloopError as error:
-            self._controller.notified.emit("info", str(error))
-            self._controller.changed.emit("plane")
+            self._say(str(error))
+
+    def _say(self, line: str) -> None:
+        self._controller.notified.emit("info", line)
+        self._controller.changed.emit("plane")
 
     def _look_at(self, plane: PlaneSuggestion) -> None:
         self.offset = 0

@@ -42,6 +42,11 @@ class Trail(Generic[Suggestion]):
         return self.suggestions[self.position] if self.position >= 0 else None
 
     @property
+    def is_at_end(self) -> bool:
+        """Whether the next suggestion is still to be found."""
+        return self.position == len(self.suggestions) - 1
+
+    @property
     def can_go_back(self) -> bool:
         """Whether there is an earlier suggestion."""
         return self.position > 0
@@ -54,7 +59,7 @@ class Trail(Generic[Suggestion]):
         InputError
             If nothing is left.
         """
-        if self.position == len(self.suggestions) - 1:
+        if self.is_at_end:
             found = suggest(self.suggestions)
             if not found:
                 raise InputError("there is nothing further to suggest: all was labelled or skipped")
