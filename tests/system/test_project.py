@@ -15,8 +15,7 @@ import pytest
 import voxloop
 from voxloop.errors import Cancelled, InputError, MissingFileError, ProjectError, ProjectInUseError, ProjectVersionError
 from voxloop.io import open_volume, save_volume
-from voxloop.project import Project
-from voxloop.project import project as project_module
+from voxloop.project import Project, computed
 from voxloop.project.annotations import ClassMerged, ClassRemoved
 from voxloop.volume import Volume
 
@@ -530,7 +529,7 @@ def test_a_stroke_while_the_classifier_trains_does_not_end_up_in_its_prediction(
         before = project.predict().probabilities
     shutil.rmtree(tmp_path / "p.voxloop" / "models")
     shutil.rmtree(tmp_path / "p.voxloop" / "cache" / "prediction-0")
-    fit = project_module.fit_labels
+    fit = computed.fit_labels
     with Project.open(tmp_path / "p.voxloop") as project:
 
         def fit_and_paint(*arguments, **options):
@@ -538,7 +537,7 @@ def test_a_stroke_while_the_classifier_trains_does_not_end_up_in_its_prediction(
             return fit(*arguments, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(project_module, "fit_labels", fit_and_paint)
+            patch.setattr(computed, "fit_labels", fit_and_paint)
             assert project.predict().probabilities.tobytes() == before.tobytes()
         assert not project.is_current("prediction")
         assert project.predict().probabilities.tobytes() != before.tobytes()

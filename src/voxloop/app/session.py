@@ -15,9 +15,9 @@ from voxloop.app.layers import LoadedImage, ProjectLayers
 from voxloop.errors import ProjectError, VoxloopError
 from voxloop.io import open_volume
 from voxloop.project import BatchItem, Project, batch, is_project
+from voxloop.project.computed import Stage, State
 from voxloop.project.jobs import Jobs, JobState
 from voxloop.project.live import LiveImage
-from voxloop.project.project import Stage, State
 from voxloop.project.sources import Source
 from voxloop.supervoxels import Supervoxels
 from voxloop.volume import Volume

@@ -13,7 +13,7 @@ from voxloop.cli.output import Output
 from voxloop.errors import InputError
 
 if TYPE_CHECKING:
-    from voxloop.project.project import Stage
+    from voxloop.project.computed import Stage
     from voxloop.project.sources import Source
 
 HELP = "bring everything up to date: supervoxels, features, training, prediction, exports"

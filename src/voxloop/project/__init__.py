@@ -1,7 +1,8 @@
 """Projects: images, labels and results in a folder that survives a crash."""
 
+from voxloop.project.annotations import PALETTE
 from voxloop.project.batching import BatchItem, batch
-from voxloop.project.folder import PALETTE, is_project
+from voxloop.project.folder import is_project
 from voxloop.project.ilastik import IlastikImport, import_ilastik
 from voxloop.project.model_file import Model
 from voxloop.project.project import Project

@@ -25,6 +25,14 @@ from voxloop.specs import Spec
 MAX_CLASS_ID = np.iinfo(np.uint16).max
 ERASER = 0
 
+# Okabe and Ito's colours, told apart by colour-blind readers too, in the order in which new classes get them.
+PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00", "#999999")
+
+
+def palette_color(class_id: int) -> str:
+    """Return the colour of a class for which nobody has chosen one."""
+    return PALETTE[(class_id - 1) % len(PALETTE)]
+
 
 def _printable(text: str) -> str:
     if not text.isprintable() or text != text.strip():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +15,21 @@ from numpy.typing import ArrayLike as ArrayInput
 
 from voxloop.blocks import Executor, Progress, Shape3, default_executor, memory_budget
 from voxloop.errors import InputError, MissingFileError, ProjectError, StorageError
-from voxloop.io import count_frames, source_exists
+from voxloop.io import count_frames
 from voxloop.io.atomic import reason_of, remove_leftovers
 from voxloop.project import imports
 from voxloop.project.annotation_log import AnnotationLog
-from voxloop.project.annotations import ERASER, Annotations, ClassAdded, Cleared, Edit, Event, Group, Redo, Stroke, Undo
+from voxloop.project.annotations import (
+    ERASER,
+    Annotations,
+    ClassAdded,
+    Cleared,
+    Event,
+    Redo,
+    Stroke,
+    Undo,
+    palette_color,
+)
 from voxloop.project.images import (
     Channels,
     Color,
@@ -31,12 +41,10 @@ from voxloop.project.images import (
     record_feature_volume,
     record_image,
     record_missing_image,
-    relinked,
-    relinked_feature_volume,
-    relinked_mask,
 )
 from voxloop.project.record import ProjectRecord, Specs
-from voxloop.project.runs import Runs, runs_from_mask, runs_from_points
+from voxloop.project.relinking import relink
+from voxloop.project.runs import runs_from_mask, runs_from_points
 from voxloop.project.storage import ProjectLock, read_document, write_document
 from voxloop.specs import default_size
 from voxloop.volume import ArrayLike, Volume
@@ -45,9 +53,6 @@ DOCUMENT = "project.json"
 LOG = "annotations.jsonl"
 
 ImageInput = str | os.PathLike[str] | Volume
-
-# Okabe and Ito's colours, told apart by colour-blind readers too, in the order in which new classes get them.
-PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00", "#999999")
 
 
 class ProjectFolder:
@@ -411,29 +416,8 @@ class ProjectFolder:
             If a file there is another one, by its content; nothing is changed then.
         """
         self._check_writable()
-        old, new = os.fspath(old), Path(new).absolute()
-        records, known, found = [], [], []
-        for record in self.images:
-            moved = record.file.moved(old, new)
-            if moved is not None and source_exists(moved):
-                record = relinked(self.folder, record, moved)
-                found.append(moved)
-            moved_mask = None if record.mask is None else record.mask.moved(old, new)
-            if moved_mask is not None and source_exists(moved_mask):
-                record = relinked_mask(self.folder, record, moved_mask)
-                found.append(moved_mask)
-            moved_volumes = [own.file.moved(old, new) for own in record.feature_volumes]
-            for k, moved_volume in enumerate(moved_volumes):
-                if moved_volume is not None and source_exists(moved_volume):
-                    record = relinked_feature_volume(self.folder, record, k, moved_volume)
-                    found.append(moved_volume)
-            known += [path for path in (moved, moved_mask, *moved_volumes) if path is not None]
-            records.append(record)
-        if not known:
-            raise InputError(f"no image or mask of {self.folder} was in {old}; the first was {self._first_file()}")
-        if not found:
-            raise MissingFileError(f"{known[0]} does not exist, nor another image or mask that was in {old}")
-        self._save(self._record.changed(images=tuple(records)))
+        records, found = relink(self.folder, self.images, os.fspath(old), Path(new).absolute())
+        self._save(self._record.changed(images=records))
         self._opened.clear()
         return found
 
@@ -485,7 +469,7 @@ class ProjectFolder:
     def add_class(self, name: str, color: str | None = None) -> int:
         """Add a class and return its id; its colour is the next one of a palette unless given as ``#rrggbb``."""
         class_id = self.annotations.next_class_id
-        self.append(ClassAdded(class_id=class_id, name=name, color=color or _palette_color(class_id)))
+        self.append(ClassAdded(class_id=class_id, name=name, color=color or palette_color(class_id)))
         return class_id
 
     def class_id(self, name_or_id: str | int) -> int:
@@ -530,7 +514,8 @@ class ProjectFolder:
 
     def import_points(self, path: str | os.PathLike[str], *, image: int = 0) -> None:
         """Label voxels from a CSV table with columns z, y, x and class (name or id); new names become classes."""
-        self._import(imports.read_points(path, self._image_record(image).shape).items(), image)
+        found = imports.read_points(path, self._image_record(image).shape)
+        self.append(imports.label_step(found.items(), self.annotations, image))
 
     def import_labels(
         self,
@@ -560,7 +545,8 @@ class ProjectFolder:
         found = imports.read_label_volume(labels, record.shape, record.crop_slices, mapping)
         if mapping is None and (unknown := [value for value in found if value not in self.class_names]):
             raise InputError(f"labels holds {unknown[0]} but there is no class {unknown[0]}; map its values to classes")
-        self._import([(value if mapping is None else mapping[value], runs) for value, runs in found.items()], image)
+        named = [(value if mapping is None else mapping[value], runs) for value, runs in found.items()]
+        self.append(imports.label_step(named, self.annotations, image))
 
     def count_labelled_voxels(self) -> dict[str, int]:
         """Return the number of labelled voxels of each class over all images."""
@@ -574,9 +560,6 @@ class ProjectFolder:
     def _add(self, record: ImageRecord) -> None:
         self._save(self._record.changed(images=(*self.images, record)))
         self._log.annotations.add_image(record.shape)
-
-    def _first_file(self) -> str:
-        return self.images[0].file.absolute if self.images else "none: it has no images"
 
     def _save(self, record: ProjectRecord) -> None:
         self._check_writable()
@@ -606,30 +589,11 @@ class ProjectFolder:
         runs = runs_from_mask(array) if array.dtype == np.bool_ else runs_from_points(array)
         return Stroke(image=image, class_id=class_id, runs=runs, source=source)
 
-    def _import(self, found: Iterable[tuple[str | int, Runs]], image: int) -> None:
-        """Label runs of voxels by class name or id as one step; names that are no classes yet are added."""
-        edits: list[Edit] = []
-        ids: dict[str | int, int] = {class_id: class_id for class_id in self.class_names}
-        ids |= {str(class_id): class_id for class_id in self.class_names}
-        ids |= {name: class_id for class_id, name in self.class_names.items()}
-        new_id = self.annotations.next_class_id
-        for label, runs in found:
-            if label not in ids:
-                edits.append(ClassAdded(class_id=new_id, name=str(label), color=_palette_color(new_id)))
-                ids[label] = new_id
-                new_id += 1
-            edits.append(Stroke(image=image, class_id=ids[label], runs=runs, source="import"))
-        self.append(Group(edits=tuple(edits)))
-
 
 def _as_list(image: ImageInput | list[ImageInput] | tuple[ImageInput, ...] | None) -> Sequence[ImageInput]:
     if image is None:
         return []
     return image if isinstance(image, list | tuple) else [image]
-
-
-def _palette_color(class_id: int) -> str:
-    return PALETTE[(class_id - 1) % len(PALETTE)]
 
 
 def is_project(path: str | os.PathLike[str]) -> bool:

@@ -19,8 +19,7 @@ from voxloop.errors import FormatError, InputError, VoxloopError
 from voxloop.io import count_frames, open_volume, source_exists
 from voxloop.io.inside import matching_files
 from voxloop.io.stored import missing_library
-from voxloop.project.annotations import MAX_CLASS_ID, ClassAdded, Edit, Group, Stroke
-from voxloop.project.folder import PALETTE
+from voxloop.project.annotations import MAX_CLASS_ID, ClassAdded, Edit, Group, Stroke, palette_color
 from voxloop.project.images import is_windows_path
 from voxloop.project.project import Project
 from voxloop.project.runs import runs_from_mask
@@ -166,7 +165,7 @@ class _Import:
         for name, color in self.ilp.classes():
             names.append(_unused(_printable(name, 90) or f"Label {len(names) + 1}", names))
             class_id = len(names)
-            rgb = "#{:02x}{:02x}{:02x}".format(*color) if color else PALETTE[(class_id - 1) % len(PALETTE)]
+            rgb = "#{:02x}{:02x}{:02x}".format(*color) if color else palette_color(class_id)
             self.project.append(ClassAdded(class_id=class_id, name=names[-1], color=rgb))
         return names
 

@@ -180,7 +180,7 @@ def record_image(
     shown = shown.crop(box) if box else shown
     record = ImageRecord(
         name=name or volume.name,
-        file=_file_record(folder, volume.path, volume.axes, used.fingerprint()),
+        file=file_record(folder, volume.path, volume.axes, used.fingerprint()),
         shape=used.shape,
         n_channels=shown.n_channels,
         dtype=str(used.dtype),
@@ -203,20 +203,21 @@ def check_alike(record: ImageRecord, like: ImageRecord) -> None:
 def _check_alike(name: str, n_channels: int, color: Color, like: ImageRecord) -> None:
     if (n_channels, color) != (like.n_channels, like.color):
         raise InputError(
-            f"{name} has {_words(n_channels, color)} but {like.name} has {_words(like.n_channels, like.color)}: "
-            "the images of a project need the same channels"
+            f"{name} has {channels_in_words(n_channels, color)} but {like.name} has "
+            f"{channels_in_words(like.n_channels, like.color)}: the images of a project need the same channels"
         )
 
 
-def _words(n_channels: int, color: Color) -> str:
+def channels_in_words(n_channels: int, color: Color) -> str:
+    """Return how many channels there are, and of what colours, for a message."""
     return f"{n_channels} channel{'s' * (n_channels != 1)}{' in Lab' * (color == 'lab')}"
 
 
 def record_missing_image(
     folder: Path, path: str, *, name: str, axes: str, shape: Shape3, n_channels: int, frame: int | None
 ) -> ImageRecord:
-    """Return the record of an image whose file is not there, to be found by `relinked` later."""
-    where = _file_record(folder, Path(path), axes, "") if not is_windows_path(path) else None
+    """Return the record of an image whose file is not there, to be found by `relink` later."""
+    where = file_record(folder, Path(path), axes, "") if not is_windows_path(path) else None
     file = where or FileRecord(relative=path, absolute=path, axes=axes, fingerprint="")
     return ImageRecord(
         name=name,
@@ -245,15 +246,15 @@ def open_image(folder: Path, record: ImageRecord) -> ProjectImage:
         raise ProjectError(
             f"{path} was missing when the project was made; it is there now, so: voxloop relink {folder} {path} {path}"
         )
-    used = _as_recorded(path, record)
-    _check_same(path, used, record.shape, record.file.fingerprint)
+    used = as_recorded(path, record)
+    check_same(path, used, record.shape, record.file.fingerprint)
     volume = as_lab(used) if record.color == "lab" else used
     volumes = tuple((_open_feature_volume(folder, record, own), own.content_digest) for own in record.feature_volumes)
     if record.mask is None:
         return ProjectImage(volume, None, volumes)
     mask_path = record.mask.find(folder)
-    mask = _mask_as_recorded(mask_path, record)
-    _check_same(mask_path, mask, record.shape, record.mask.fingerprint)
+    mask = mask_as_recorded(mask_path, record)
+    check_same(mask_path, mask, record.shape, record.mask.fingerprint)
     return ProjectImage(volume, mask.data, volumes)
 
 
@@ -276,73 +277,24 @@ def record_feature_volume(
     if any(own.name == whole.name for own in record.feature_volumes):
         raise InputError(f"{record.name} has a feature volume {whole.name!r} already; give another name")
     assert whole.path is not None
-    file = _file_record(folder, whole.path, whole.axes, volume.fingerprint())
+    file = file_record(folder, whole.path, whole.axes, volume.fingerprint())
     own = FeatureVolumeRecord(name=whole.name, file=file, cropped=cropped)
     return record.changed(feature_volumes=(*record.feature_volumes, own)), volume
 
 
-def relinked_feature_volume(folder: Path, record: ImageRecord, k: int, path: Path) -> ImageRecord:
-    """Return the record of an image whose feature volume `k` is now at `path`, if that is the same one."""
-    own = record.feature_volumes[k]
-    _check_feature_volume(path, record, own)
-    moved = own.changed(file=_file_record(folder, path, own.file.axes, own.file.fingerprint))
-    volumes = (*record.feature_volumes[:k], moved, *record.feature_volumes[k + 1 :])
-    return record.changed(feature_volumes=volumes)
-
-
 def _open_feature_volume(folder: Path, record: ImageRecord, own: FeatureVolumeRecord) -> Volume:
-    return _check_feature_volume(own.file.find(folder), record, own)
+    return check_feature_volume(own.file.find(folder), record, own)
 
 
-def _check_feature_volume(path: Path, record: ImageRecord, own: FeatureVolumeRecord) -> Volume:
+def check_feature_volume(path: Path, record: ImageRecord, own: FeatureVolumeRecord) -> Volume:
+    """Open the file at `path` as the feature volume `own` of an image; raises `ProjectError` if it is another one."""
     volume = open_volume(path, axes=own.file.axes, name=own.name)
     volume = _cropped(path, volume, record) if own.cropped else volume
-    _check_same(path, volume, record.shape, own.file.fingerprint)
+    check_same(path, volume, record.shape, own.file.fingerprint)
     return volume
 
 
-def relinked(folder: Path, record: ImageRecord, path: Path) -> ImageRecord:
-    """Return the record of an image whose file is now at `path`; raises `ProjectError` if that is another image."""
-    if record.file.fingerprint:
-        used = _as_recorded(path, record)
-        _check_same(path, used, record.shape, record.file.fingerprint)
-        return record.changed(file=_file_record(folder, path, record.file.axes, record.file.fingerprint))
-    used = _first_look(path, record)
-    return record.changed(
-        file=_file_record(folder, path, used.axes, used.fingerprint()),
-        dtype=str(used.dtype),
-        spacing=used.spacing,
-        unit=used.unit,
-    )
-
-
-def _first_look(path: Path, record: ImageRecord) -> Volume:
-    """Open a file that is to be the image of `record`, which nobody has read: with its axes or with the file's own."""
-    problem: InputError | ProjectError | None = None
-    for axes in dict.fromkeys((record.file.axes or None, None)):
-        try:
-            volume = open_volume(path, axes=axes, frame=record.frame)
-        except InputError as error:
-            problem = problem or error
-            continue
-        if volume.shape == record.shape and volume.n_channels == record.n_channels:
-            return volume
-        problem = ProjectError(
-            f"{path} has shape {volume.shape} and {_words(volume.n_channels, 'stored')}, but the image has "
-            f"{tuple(record.shape)} and {_words(record.n_channels, 'stored')}"
-        )
-    assert problem is not None
-    raise problem
-
-
-def relinked_mask(folder: Path, record: ImageRecord, path: Path) -> ImageRecord:
-    """Return the record of an image whose mask is now at `path`; raises `ProjectError` if that is another mask."""
-    assert record.mask is not None
-    _check_same(path, _mask_as_recorded(path, record), record.shape, record.mask.fingerprint)
-    return record.changed(mask=_file_record(folder, path, record.mask.axes, record.mask.fingerprint))
-
-
-def _as_recorded(path: Path, record: ImageRecord) -> Volume:
+def as_recorded(path: Path, record: ImageRecord) -> Volume:
     """Open the file at `path` as the image of `record`: its channels, time point and part, in the file's colours."""
     volume = open_volume(
         path,
@@ -356,7 +308,8 @@ def _as_recorded(path: Path, record: ImageRecord) -> Volume:
     return _cropped(path, volume, record)
 
 
-def _mask_as_recorded(path: Path, record: ImageRecord) -> Volume:
+def mask_as_recorded(path: Path, record: ImageRecord) -> Volume:
+    """Open the file at `path` as the mask of an image, its part."""
     assert record.mask is not None
     return _cropped(path, open_labels(path, axes=record.mask.axes), record)
 
@@ -370,7 +323,8 @@ def _cropped(path: Path, volume: Volume, record: ImageRecord) -> Volume:
     return volume.crop(Box(start, stop))
 
 
-def _check_same(path: Path, volume: Volume, shape: Shape3, fingerprint: str) -> None:
+def check_same(path: Path, volume: Volume, shape: Shape3, fingerprint: str) -> None:
+    """Raise `ProjectError` unless a file holds what it held when the project was made."""
     if volume.shape != tuple(shape):
         raise ProjectError(f"{path} has shape {volume.shape} but had {tuple(shape)} when the project was made")
     if volume.fingerprint() != fingerprint:
@@ -394,7 +348,7 @@ def _record_mask(
         raise InputError(f"mask has shape {volume.shape} but the image has shape {shape}")
     assert volume.path is not None
     used = volume.crop(box) if box else volume
-    return _file_record(folder, volume.path, volume.axes, used.fingerprint()), used.data
+    return file_record(folder, volume.path, volume.axes, used.fingerprint()), used.data
 
 
 def _is_whole_file(volume: Volume) -> bool:
@@ -417,7 +371,8 @@ def _stored(path: Path, volume: Volume) -> Volume:
     return open_volume(path, spacing=volume.spacing, unit=volume.unit, name=volume.name)
 
 
-def _file_record(folder: Path, path: Path, axes: str, fingerprint: str) -> FileRecord:
+def file_record(folder: Path, path: Path, axes: str, fingerprint: str) -> FileRecord:
+    """Return what is remembered of a file, seen from the project folder."""
     absolute = path.resolve()
     try:
         relative = Path(os.path.relpath(absolute, folder.resolve())).as_posix()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from voxloop.blocks import Shape3
 from voxloop.errors import FormatError, InputError, MissingFileError
 from voxloop.io import open_labels
+from voxloop.project.annotations import Annotations, ClassAdded, Edit, Group, Stroke, palette_color
 from voxloop.project.images import Crop
 from voxloop.project.runs import Runs, runs_from_mask, runs_from_points
 
@@ -95,3 +96,20 @@ def read_label_volume(
         expected = "above 0" if values is None else f"among {sorted(values)}"
         raise InputError(f"labels holds no value {expected}; it holds {present[:10]}")
     return {int(value): runs_from_mask(array == value) for value in wanted}
+
+
+def label_step(found: Iterable[tuple[str | int, Runs]], annotations: Annotations, image: int) -> Group:
+    """Return one step that labels runs of voxels of an image by class name or id; new names become classes."""
+    edits: list[Edit] = []
+    ids: dict[str | int, int] = {}
+    for each in annotations.classes:
+        ids |= {each.class_id: each.class_id, str(each.class_id): each.class_id}
+    ids |= {each.name: each.class_id for each in annotations.classes}
+    new_id = annotations.next_class_id
+    for label, runs in found:
+        if label not in ids:
+            edits.append(ClassAdded(class_id=new_id, name=str(label), color=palette_color(new_id)))
+            ids[label] = new_id
+            new_id += 1
+        edits.append(Stroke(image=image, class_id=ids[label], runs=runs, source="import"))
+    return Group(edits=tuple(edits))
