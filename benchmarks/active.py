@@ -1,8 +1,10 @@
 """Learning curves of the query strategies on the real volumes, and one table over all of them.
 
     python -m benchmarks.active --out curves [--volumes epfl nuclei] [--strategies far feature] [--repeats 10]
+    python -m benchmarks.active --out curves --cold [--volumes epfl]
 
-A run that was stopped goes on, strategies and repeats can be added later.
+A run that was stopped goes on, strategies and repeats can be added later. With ``--cold`` nothing is labelled, and what
+is counted is how many supervoxels are asked for, ten at a time, until one is not background.
 """
 
 from __future__ import annotations
@@ -14,13 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.volumes import VOLUMES
-from voxloop.simulate.benchmark import SimulationResult, run_simulation
+from voxloop.active import QueryState, make_strategy
+from voxloop.classify import label_supervoxels
+from voxloop.simulate.benchmark import SimulationResult, prepare_task, run_simulation
 from voxloop.simulate.curves import SimulationSpec
+from voxloop.simulate.tables import ImageTables
 
 STRATEGIES = (
     "far", "random", "feature", "combined", "geometric", "bald", "power", "clasp", "diverse",
     "slices-feature", "planes-random", "planes-feature", "planes-combined",
 )  # fmt: skip
+COLD_STRATEGIES = ("random", "typiclust", "kinds")
+N_COLD_STARTS, COLD_ROUND, COLD_ROUNDS = 20, 10, 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,10 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=10, help="rounds of --inputs inputs (10)")
     parser.add_argument("--inputs", type=int, default=19)
+    parser.add_argument("--cold", action="store_true", help="count what is asked until the first foreground")
     options = parser.parse_args(arguments)
 
-    spec = SimulationSpec(rounds=options.rounds, inputs_per_round=options.inputs)
     options.out.mkdir(exist_ok=True)
+    if options.cold:
+        for name in options.volumes:
+            task = prepare_task(VOLUMES[name].sample(), options.out / name, n_learn=VOLUMES[name].n_learn)
+            print("\n".join(["", name, *cold_table(task.learn)]), flush=True)
+        return
+    spec = SimulationSpec(rounds=options.rounds, inputs_per_round=options.inputs)
     results = {}
     for name in options.volumes:
         volume = VOLUMES[name]
@@ -49,6 +62,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         print("\n".join(["", name, *volume_table(results[name])]), flush=True)
     print("\n".join(["", f"all {len(results)} volumes", *overall_table(results)]))
+
+
+def cold_table(tables: ImageTables) -> list[str]:
+    """Return a Markdown table of how soon a start from nothing comes upon the foreground."""
+    lines = [f"{np.mean(tables.majority > 1):.2%} of {tables.supervoxels.n} supervoxels are foreground", ""]
+    lines += [
+        f"| strategy | median | within {COLD_ROUND}, of {N_COLD_STARTS} | the slowest but one |",
+        "|---|---|---|---|",
+    ]
+    for strategy in COLD_STRATEGIES:
+        found = np.sort([asked_until_foreground(tables, strategy, seed) for seed in range(N_COLD_STARTS)])
+        lines.append(f"| `{strategy}` | {np.median(found):g} | {np.sum(found <= COLD_ROUND)} | {found[-2]:g} |")
+    return lines
+
+
+def asked_until_foreground(tables: ImageTables, strategy: str, seed: int) -> float:
+    """Return which of the supervoxels asked for is the first that is not background; infinite if none of 50 is."""
+    rng = np.random.default_rng(seed)
+    asked = np.empty(0, np.uint32)
+    for _ in range(COLD_ROUNDS):
+        state = QueryState(
+            features=tables.values,
+            centers=tables.supervoxels.centers,
+            graph=tables.walk,
+            labels=label_supervoxels(asked, np.ones(asked.size, np.int32)),
+            spacing=tables.spacing,
+            candidates=tables.known_ids,
+        )
+        asked = np.concatenate([asked, make_strategy(strategy).query(state, COLD_ROUND, rng=rng)])
+        hits = np.flatnonzero(tables.majority[asked.astype(np.int64) - 1] > 1)
+        if hits.size:
+            return float(hits[0] + 1)
+    return np.inf
 
 
 def volume_table(result: SimulationResult) -> list[str]:

@@ -33,7 +33,7 @@ SIGMAS: tuple[float, ...] = (0.3, 0.7, 1.0, 1.6, 3.5, 5.0, 10.0)
 Statistic = Literal["mean", "std", "min", "max", "q10", "q50", "q90"]
 OwnFamily = Literal["shape", "boundary", "position"]
 StrategyName = Literal[
-    "random", "typiclust", "feature", "geometric", "combined", "bald", "power", "clasp", "diverse", "mixed"
+    "random", "typiclust", "kinds", "feature", "geometric", "combined", "bald", "power", "clasp", "diverse", "mixed"
 ]
 UncertaintyKind = Literal["total_entropy", "selection_entropy", "conditional_entropy", "min_max", "min_margin"]
 

@@ -111,7 +111,7 @@ def test_without_a_classifier_everything_that_would_ask_it_is_the_same_cold_star
     got = strategy.query(state, 12, rng=3)
     assert np.unique(got).size == 12
     if strategy.asks_classifier:
-        np.testing.assert_array_equal(got, make_strategy("typiclust").query(state, 12, rng=3))
+        np.testing.assert_array_equal(got, make_strategy("kinds").query(state, 12, rng=3))
 
 
 @every_strategy

@@ -222,7 +222,7 @@ def test_a_cold_start_asks_for_typical_supervoxels(name):
     cold = QueryState(
         features=tables.values, centers=state.centers, graph=state.graph, labels=label_supervoxels([], [])
     )
-    answers = [make_dialogue(n, tables, rng=np.random.default_rng(3)).answer(cold, 4) for n in (name, "typiclust")]
+    answers = [make_dialogue(n, tables, rng=np.random.default_rng(3)).answer(cold, 4) for n in (name, "kinds")]
     assert answers[0].supervoxels.tolist() == answers[1].supervoxels.tolist()
     assert answers[0].n_inputs == 4
 

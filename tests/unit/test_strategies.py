@@ -20,6 +20,7 @@ from voxloop.active.strategies import (
     FeatureUncertainty,
     ForegroundAwareRandom,
     GeometricUncertainty,
+    Kinds,
     Mixed,
     PowerNoise,
     QueryState,
@@ -230,6 +231,79 @@ def test_typiclust_on_a_sample_and_on_supervoxels_that_are_alike(blobs, monkeypa
     assert sorted(TypiClust().query(state_of_blobs((two_kinds, None)), 2) > 30) == [False, True]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_kinds_asks_for_each_kind_before_it_asks_for_more_of_one(blobs, seed):
+    _, kind = blobs
+    rows = Kinds().query(state_of_blobs(blobs), 5, rng=seed).astype(int) - 1
+    assert sorted(kind[rows]) == [0, 1, 2, 3, 4]
+
+
+def test_kinds_finds_the_rare_sooner_than_typiclust():
+    """5000 supervoxels of five common kinds, each wide enough for clusters of its own, and 40 of a rare one."""
+    rng = np.random.default_rng(0)
+    kind = rng.permutation(np.repeat(np.arange(6), [1000] * 5 + [40]))
+    X = 4 * np.eye(6, 8)[kind] + rng.normal(size=(kind.size, 8))
+    X[kind == 5, 7] += 4
+    state = state_of_blobs((X, kind))
+    first = {
+        name: [
+            np.append(np.flatnonzero(kind[make_strategy(name).query(state, 8, rng=s) - 1] == 5), 8)[0] for s in range(5)
+        ]
+        for name in ("kinds", "typiclust")
+    }
+    assert max(first["kinds"]) < 8
+    assert np.median(first["kinds"]) < np.median(first["typiclust"])
+
+
+def test_kinds_by_its_definition(blobs):
+    """The first is of the largest cluster, and no later one lies nearer to those before than the rule allows."""
+    X, _ = blobs
+    points = typical.embed(X)
+    cluster = typical._cluster(points, 38, np.random.default_rng(1))
+    rows = typical.different_rows(X, np.arange(len(X)), np.empty(0, int), number=20, rng=np.random.default_rng(1))
+    sizes = np.bincount(cluster)
+    large = sizes >= 5
+    assert sizes[cluster[rows[0]]] == sizes.max()
+    left = {c: typical._densest_first(points, np.flatnonzero(cluster == c), np.ones(len(X), bool)) for c in range(38)}
+    left[cluster[rows[0]]].popleft()
+    for i, row in enumerate(rows[1:], start=1):
+        worth = {
+            c: cdist(points[[queue[0]]], points[rows[:i]]).min() * sizes[c] ** 0.25
+            for c, queue in left.items()
+            if large[c] and queue
+        }
+        best = max(worth, key=lambda c: worth[c])
+        assert row == left[best].popleft()
+
+
+def test_kinds_asked_one_by_one_are_those_of_one_question(blobs, monkeypatch):
+    monkeypatch.setattr(typical, "MAX_POINTS", 300)
+    together = Kinds().query(state_of_blobs(blobs), 9, rng=5).tolist()
+    asked: list[int] = []
+    for _ in range(9):
+        labels = labels_of(sorted(asked), [1] * len(asked))
+        asked += Kinds().query(state_of_blobs(blobs, labels=labels), rng=5).tolist()
+    assert asked == together
+
+
+def test_kinds_asks_for_outliers_last_and_takes_what_is_alike(blobs):
+    X, _ = blobs
+    far = np.array([[90, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 90]], np.float32)
+    rows = Kinds().query(state_of_blobs((np.concatenate([far, X]), None)), 30, rng=1).astype(int) - 1
+    assert not set(rows.tolist()) & {0, 1}
+    alike = np.tile(np.float32([1 / 3, 7e5, 0]), (40, 1))
+    assert np.unique(Kinds().query(state_of_blobs((alike, None)), 7)).size == 7
+
+
+def test_a_cold_start_is_worth_most_where_the_first_questions_lie(blobs):
+    state = state_of_blobs(blobs)
+    worth = FeatureUncertainty().worth(state, rng=2)
+    asked = Kinds().query(state, 50, rng=2).astype(int) - 1
+    np.testing.assert_array_equal(np.argsort(-worth, kind="stable")[:50], asked)
+    assert worth.max() == 1
+    assert np.count_nonzero(worth) == 50
+
+
 def test_embedding_keeps_distances_and_does_not_depend_on_units():
     X = np.random.default_rng(0).normal(size=(80, 6)) @ np.random.default_rng(1).normal(size=(6, 6))
     points = typical.embed(X)
@@ -311,7 +385,7 @@ def test_random_is_uniform():
 def test_it_is_cold_until_a_class_has_two_labels(ids, classes, cold):
     state = state_of(binary(np.linspace(0.1, 0.5, 30)), labels=labels_of(ids, classes))
     assert state.is_cold == cold
-    assert FeatureUncertainty().query(state, 1).tolist() == ([30] if not cold else TypiClust().query(state, 1).tolist())
+    assert FeatureUncertainty().query(state, 1).tolist() == ([30] if not cold else Kinds().query(state, 1).tolist())
     assert state_of(binary([0.5] * 4), prediction=None).is_cold
 
 
@@ -319,7 +393,7 @@ def test_strategies_by_name():
     assert make_strategy("combined", tau=2, weight=0.5) == CombinedUncertainty(tau=2, weight=0.5)
     for name, kind in STRATEGIES.items():
         assert make_strategy(name) == kind()
-    with pytest.raises(InputError, match="strategy is 'best'; expected one of random, typiclust"):
+    with pytest.raises(InputError, match="strategy is 'best'; expected one of random, typiclust, kinds"):
         make_strategy("best")
     with pytest.raises(InputError, match="'power' has no option 'gamma'; it has base, beta"):
         make_strategy("power", gamma=2)

@@ -1,7 +1,7 @@
 """Query strategies: which supervoxels to label next.
 
 A strategy is frozen data with one method, ``query(state, number, rng=...)``. As long as the classifier knows too little
-to be asked (see `QueryState.is_cold`), every strategy that would ask it asks for typical supervoxels instead.
+to be asked (see `QueryState.is_cold`), every strategy that would ask it asks for different `Kinds` instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from voxloop.active.geometry import (
     propagate,
     supervoxel_rows,
 )
-from voxloop.active.typical import embed, typical_rows
+from voxloop.active.typical import different_rows, embed, typical_rows
 from voxloop.active.uncertainty import uncertainty
 from voxloop.classify import Forest, Prediction, SupervoxelLabels
 from voxloop.errors import InputError
@@ -33,7 +33,7 @@ from voxloop.volume import Spacing, relative_spacing
 
 # Stands for a score of 0 where a logarithm is taken: behind all others, and in random order among its like.
 _TINY = 1e-12
-# So many typical supervoxels make a slice or a plane worth looking at while nothing is known.
+# So many supervoxels make a slice or a plane worth looking at while nothing is known.
 _N_TYPICAL = 50
 
 
@@ -160,16 +160,17 @@ class Strategy(ABC):
         number = min(number, state.open_rows.size)
         if number == 0:
             return np.empty(0, np.uint32)
-        strategy = TypiClust() if self.asks_classifier and state.is_cold else self
+        strategy = Kinds() if self.asks_classifier and state.is_cold else self
         rows = strategy._choose(state, number, np.random.default_rng(rng))
         return (rows + 1).astype(np.uint32)
 
     def worth(self, state: QueryState, *, rng: int | np.random.Generator = 0) -> NDArray[np.float32]:
         """Return what a label of each supervoxel is worth (n,), 0 or more: what slices and planes add up.
 
-        As long as the classifier knows too little to be asked, the most typical supervoxels are worth 1, others 0.
+        As long as the classifier knows too little to be asked, the first supervoxel that `Kinds` would ask for is worth
+        1, the next ones less and less, those after the fiftieth nothing.
         """
-        strategy = TypiClust() if self.asks_classifier and state.is_cold else self
+        strategy = Kinds() if self.asks_classifier and state.is_cold else self
         return strategy._worth(state, np.random.default_rng(rng))
 
     @abstractmethod
@@ -207,6 +208,25 @@ class TypiClust(Strategy):
         worth = np.zeros(state.n, np.float32)
         if state.open_rows.size:
             worth[self._choose(state, min(_N_TYPICAL, state.open_rows.size), rng)] = 1
+        return worth
+
+
+@dataclass(frozen=True)
+class Kinds(Strategy):
+    """Typical supervoxels of kinds that look least like what is labelled, see `different_rows`: a start from nothing.
+
+    It comes upon rare classes sooner than `TypiClust`: docs/decisions/0024.
+    """
+
+    asks_classifier: ClassVar[bool] = False
+
+    def _choose(self, state: QueryState, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        return different_rows(state.features, state.open_rows, state.labelled_rows, number=number, rng=rng)
+
+    def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:
+        worth = np.zeros(state.n, np.float32)
+        if number := min(_N_TYPICAL, state.open_rows.size):
+            worth[self._choose(state, number, rng)] = np.linspace(1, 0, number, endpoint=False)
         return worth
 
 
@@ -448,6 +468,7 @@ class ForegroundAwareRandom(Strategy):
 STRATEGIES: Mapping[str, type[Strategy]] = {
     "random": Random,
     "typiclust": TypiClust,
+    "kinds": Kinds,
     "feature": FeatureUncertainty,
     "geometric": GeometricUncertainty,
     "combined": CombinedUncertainty,

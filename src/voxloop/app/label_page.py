@@ -46,7 +46,8 @@ _STRATEGIES = {
     "power": ("unsure, with some chance", "spreads over the volume"),
     "clasp": ("unsure, rare classes more", "for small objects in a large background"),
     "diverse": ("unsure and apart", "no two look-alikes in a row"),
-    "typiclust": ("typical pieces", "needs no classifier: for the first labels"),
+    "kinds": ("one of each kind", "needs no classifier: for the first labels"),
+    "typiclust": ("typical pieces", "needs no classifier either: common ones first"),
     "random": ("random pieces", "the baseline"),
 }
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 HELP = "draw learning curves of query strategies with a simulated annotator"
 EXAMPLES = """\
-strategies: mixed (the default of projects), random, typiclust, feature, geometric, combined, bald, power, clasp,
-diverse, each also with slices- (strokes on slices) or planes- (two clicks in patches of planes) before it; far (knows
-the truth: a baseline)
+strategies: mixed (the default of projects), random, typiclust, kinds, feature, geometric, combined, bald, power,
+clasp, diverse, each also with slices- (strokes on slices) or planes- (two clicks in patches of planes) before it;
+far (knows the truth: a baseline)
 
 examples:
   voxloop simulate --strategy random --strategy feature --repeats 5

@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strategy",
         metavar="NAME",
-        help="what makes a place worth labelling, kept in the project: mixed, random, typiclust, feature, "
-        "geometric, combined, bald, power, clasp or diverse (default: the project's, at first mixed)",
+        help="what makes a place worth labelling, kept in the project: mixed, random, typiclust, kinds, "
+        "feature, geometric, combined, bald, power, clasp or diverse (default: the project's, at first mixed)",
     )
 
 

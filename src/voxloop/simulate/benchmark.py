@@ -129,26 +129,51 @@ def run_simulation(
     """
     spec = spec or SimulationSpec()
     _check(strategies, repeats)
-    parts = split_sample(sample, n_learn)
-    _prepare_folder(out, _identity(sample, parts))
-    with _open_project(sample, parts, out / "project.voxloop", executor=executor, progress=progress) as project:
-        chosen = Specs().configured(**(specs or {}))
-        project.configure(slic=chosen.slic, features=chosen.features, classifier=chosen.classifier)
-        learn, judge = (ImageTables.of_project(project, i, sample.truth[part]) for i, part in enumerate(parts))
-        task = Task(learn, judge, sample.class_names)
-        base = digest_of(
-            _VERSION, _identity(sample, parts), [part.content_digest for part in project.images],
-            chosen.slic.digest, chosen.features.digest, chosen.classifier.digest,
-        )  # fmt: skip
-        runs = _Runs(out / "runs", task, spec, chosen.classifier, base)
-        full = runs.fully_labelled(executor)
-        jobs = [(strategy, repeat) for strategy in strategies for repeat in range(repeats)]
-        curves = list(map_blocks(runs.curve, jobs, executor=executor, progress=progress, stage="learning curves"))
+    task, classifier, base = _prepare(sample, out, n_learn=n_learn, specs=specs, executor=executor, progress=progress)
+    runs = _Runs(out / "runs", task, spec, classifier, base)
+    full = runs.fully_labelled(executor)
+    jobs = [(strategy, repeat) for strategy in strategies for repeat in range(repeats)]
+    curves = list(map_blocks(runs.curve, jobs, executor=executor, progress=progress, stage="learning curves"))
     points = [point for curve in curves for point in curve]
     summaries = summarise(points, task.main_measure, full=full[task.main_measure])
     result = SimulationResult(points, summaries, task.main_measure, full, task.oracle, runs.n_reused, {})
     _write(result, sample.image.name, out)
     return result
+
+
+def prepare_task(sample: Sample, out: Path, *, n_learn: int | None = None, executor: Executor | None = None) -> Task:
+    """Return what `run_simulation` learns and scores by default; supervoxels and features stay in the folder `out`.
+
+    Raises
+    ------
+    InputError
+        If the sample cannot be split, or `out` holds something else.
+    """
+    return _prepare(sample, out, n_learn=n_learn, specs=None, executor=executor, progress=None)[0]
+
+
+def _prepare(
+    sample: Sample,
+    out: Path,
+    *,
+    n_learn: int | None,
+    specs: Mapping[str, Any] | None,
+    executor: Executor | None,
+    progress: Progress | None,
+) -> tuple[Task, ClassifierSpec, str]:
+    """Return the task, the classifier, and the digest of all that curves on them depend on."""
+    parts = split_sample(sample, n_learn)
+    identity = _identity(sample, parts)
+    _prepare_folder(out, identity)
+    with _open_project(sample, parts, out / "project.voxloop", executor=executor, progress=progress) as project:
+        chosen = Specs().configured(**(specs or {}))
+        project.configure(slic=chosen.slic, features=chosen.features, classifier=chosen.classifier)
+        learn, judge = (ImageTables.of_project(project, i, sample.truth[part]) for i, part in enumerate(parts))
+        base = digest_of(
+            _VERSION, identity, [part.content_digest for part in project.images],
+            chosen.slic.digest, chosen.features.digest, chosen.classifier.digest,
+        )  # fmt: skip
+    return Task(learn, judge, sample.class_names), chosen.classifier, base
 
 
 class _Runs:
