@@ -46,8 +46,8 @@ def test_halo_is_the_sum_of_the_radii() -> None:
     # sigma 1: gradient kernels of radius int(3.5 + 0.5) = 4, integration over 2 sigma of radius int(7.5) = 7
     assert halo(full, 1.0) == (11, 11, 11)
     assert halo(full.changed(families=("hessian",)), 1.0) == (4, 4, 4)
-    # ilastik at 5: presmoothing int(3.5 sqrt(24) + 0.5) = 17; gradient at 0.5 (1, even radius 2) + integration at 1 (2)
-    assert halo(FeatureSpec(definition="ilastik"), 5.0) == (21, 21, 21)
+    # ilastik at 5: presmoothing int(3.5 sqrt(24) + 0.5) = 17; gradient at 0.5 (1) + integration at 1 (2)
+    assert halo(FeatureSpec(definition="ilastik"), 5.0) == (20, 20, 20)
     # Along an axis of twice the voxel size sigma is half as many voxels.
     assert halo(full, 2.0, (2.0, 1.0, 1.0)) == (11, *halo(full, 2.0)[1:])
     assert halo(full.changed(sigmas_2d=(1.0,)), 1.0) == (0, 11, 11)

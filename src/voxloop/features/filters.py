@@ -226,7 +226,7 @@ def _respond_on_lattice(
     n_z, n_y, n_x = lattice.shape
     presmoothed = _presmooth(voxels, scale, lattice, outer, shape)
     narrow = _narrow(voxels, scale, lattice, outer, shape)
-    tensor = _StructureTensor.of(presmoothed, scale, lattice, shape)
+    tensor = _StructureTensor.of(presmoothed, scale, lattice, shape, min(thickness, n_z))
     # All rows are there for the kernels to write to; those of families not chosen stay empty and are left out.
     buffer = np.empty((4 + 2 * order, min(thickness, n_z), n_y, n_x), np.float32)
     for start in range(0, n_z, thickness):
@@ -271,22 +271,18 @@ def _smooth_voxels(
     voxels: NDArray[np.generic], taps: Sequence[Taps], scale: Scale, points: Box, outer: Box, shape: Sequence[int]
 ) -> Field:
     """Smooth the voxels of `outer`, evaluated at the lattice points of a box that may lie outside the volume."""
-    padded = [_pad(t) for t in taps]
     tables = [
-        _mirror_table(points.start[a], points.stop[a], scale.steps[a], padded[a].size - 1, outer, a, shape[a])
+        _mirror_table(points.start[a], points.stop[a], scale.steps[a], taps[a].size - 1, outer, a, shape[a])
         for a in range(3)
     ]
     n_z, n_y, n_x = points.shape
     along_z = np.empty((n_z, *voxels.shape[1:]), np.float32)
     thickness = max(1, SLAB_VOXELS // (voxels.shape[0] * n_x))
     for start in range(0, voxels.shape[1], thickness):
-        rows = slice(start, start + thickness)
-        slab = as_float32(voxels[:, rows])
-        smoothed = np.empty((n_z, *slab.shape[1:]), np.float32)
-        convolve.smooth_z(slab, padded[0], tables[0], scale.steps[0], smoothed)
-        along_z[:, rows] = smoothed
+        slab = as_float32(voxels[:, start : start + thickness])
+        convolve.smooth_z(slab, taps[0], tables[0], scale.steps[0], along_z, start * voxels.shape[2])
     out = np.empty((n_z, n_y, n_x), np.float32)
-    convolve.smooth_yx(along_z, padded[1], tables[1], scale.steps[1], padded[2], tables[2], scale.steps[2], out)
+    convolve.smooth_yx(along_z, taps[1], tables[1], scale.steps[1], taps[2], tables[2], scale.steps[2], out)
     return out
 
 
@@ -297,12 +293,11 @@ def _smooth_planes(field: Field, scale: Scale, taps: Sequence[Taps], start: int,
     """
     shape = responses.shape[1:]
     planes = field[start : start + shape[0] + 2 * scale.margin[0]]
-    padded = [_pad(t) for t in taps]
-    tables = [convolve.valid_table(n, m, t.size) for n, m, t in zip(planes.shape, shape, padded, strict=True)]
+    tables = [convolve.valid_table(n, m, t.size) for n, m, t in zip(planes.shape, shape, taps, strict=True)]
     along_z = np.empty((shape[0], *field.shape[1:]), np.float32)
-    convolve.smooth_z(planes, padded[0], tables[0], 1, along_z)
+    convolve.smooth_z(planes, taps[0], tables[0], 1, along_z, 0)
     out = np.empty(shape, np.float32)
-    convolve.smooth_yx(along_z, padded[1], tables[1], 1, padded[2], tables[2], 1, out)
+    convolve.smooth_yx(along_z, taps[1], tables[1], 1, taps[2], tables[2], 1, out)
     return out
 
 
@@ -329,30 +324,32 @@ class _StructureTensor:
     ring: Field
 
     @classmethod
-    def of(cls, presmoothed: Field, scale: Scale, lattice: Box, shape: Sequence[int]) -> _StructureTensor:
+    def of(
+        cls, presmoothed: Field, scale: Scale, lattice: Box, shape: Sequence[int], thickness: int
+    ) -> _StructureTensor:
+        """Prepare for slabs of at most `thickness` planes."""
         extended = _extend(lattice, scale.outer_margin)
         z, y, x = (
             _mirror_signs(np.arange(extended.start[a], extended.stop[a]) * scale.steps[a], shape[a]) for a in range(3)
         )
-        planes = 0 if scale.planar else 2 * _pad(scale.axes[0].outer).size - 1
+        planes = 0 if scale.planar else 2 * scale.outer_margin[0] + thickness
         return cls(
-            presmoothed, scale, (z, y, x), np.zeros((6, planes, lattice.shape[1] * presmoothed.shape[2]), np.float32)
+            presmoothed, scale, (z, y, x), np.empty((6, planes, lattice.shape[1] * lattice.shape[2]), np.float32)
         )
 
     def fill(self, start: int, eigenvalues: Field) -> None:
         """Write the eigenvalues of the planes from `start` on, where the last call has ended."""
         z, y, x = self.scale.axes
         signs_z, signs_y, signs_x = self.signs
-        outer_z, outer_y, outer_x = (_pad(axis.outer) for axis in self.scale.axes)
+        outer_z, outer_y, outer_x = (axis.outer for axis in self.scale.axes)
         if self.scale.planar:
             derivatives.structure_tensor_2d(
                 self.presmoothed, start, y.tensor, x.tensor, signs_y, signs_x, outer_y, outer_x, eigenvalues
             )
         else:
-            reach = self.scale.outer_margin[0]
             derivatives.structure_tensor_3d(
                 self.presmoothed, start, z.tensor, y.tensor, x.tensor, signs_z, signs_y, signs_x,
-                outer_z, outer_y, outer_x, reach, self.ring, eigenvalues,
+                outer_z, outer_y, outer_x, self.ring, eigenvalues,
             )  # fmt: skip
 
 
@@ -372,16 +369,8 @@ def _extend(box: Box, margin: Sequence[int]) -> Box:
     return Box(start, stop)  # type: ignore[arg-type]  # three of each
 
 
-def _pad(taps: Taps) -> Taps:
-    """Return a half kernel of even radius, with a zero at the end if need be: kernels add two pairs in a sweep."""
-    return taps if taps.size % 2 else np.append(taps, np.float32(0))
-
-
 def _mirror_table(start: int, stop: int, step: int, radius: int, outer: Box, axis: int, length: int) -> Table:
-    """Return the rows of `outer` that a convolution at the lattice points start..stop reads, mirrored at the border.
-
-    `radius` may count padded taps: those weigh 0, and what they would read outside `outer` is held at its ends.
-    """
+    """Return the rows of `outer` that a convolution at the lattice points start..stop reads, mirrored at the border."""
     positions = np.arange(start * step - radius, (stop - 1) * step + radius + 1)
     mirrored = _mirror(positions, length) - outer.start[axis]
     return np.clip(mirrored, 0, outer.shape[axis] - 1)

@@ -107,8 +107,9 @@ def _block_bytes(inner: Shape3, shape: Shape3, scale: Scale, itemsize: int) -> i
     outer = prod(min(inner[a] + 2 * scale.halo[a], shape[a]) for a in axes)
     points = [-(-inner[a] // steps[a]) + 1 for a in axes]
     extended = prod(points[a] + 2 * margin[a] for a in axes)
-    ring = 0 if planar else 6 * (2 * scale.outer_margin[0] + 1) * points[1] * points[2]
     slab = max(RESPONSE_VOXELS, inner[1] * inner[2])
+    together = points[0] if max(steps) > 1 else -(-slab // (inner[1] * inner[2]))
+    ring = 0 if planar else 6 * (2 * scale.outer_margin[0] + together) * points[1] * points[2]
     coarse = 11 * prod(points) if max(steps) > 1 else prod(points)
     fields = outer / steps[0] + extended + ring + coarse + 10 * slab
     return int(outer * itemsize + 4 * fields + 8 * prod(inner))

@@ -235,9 +235,9 @@ def support(taps: Taps) -> int:
 
 
 def _stack(*kernels: Taps) -> Taps:
-    """Stack half kernels as float32, with zeros up to the next even radius: the kernels add two pairs in a sweep."""
+    """Stack half kernels as float32, the shorter ones with zeros at the end."""
     radius = max(support(k) for k in kernels)
-    stacked = np.zeros((len(kernels), 1 + radius + radius % 2), np.float32)
+    stacked = np.zeros((len(kernels), 1 + radius), np.float32)
     for row, kernel in zip(stacked, kernels, strict=True):
         row[: kernel.size] = kernel
     return stacked

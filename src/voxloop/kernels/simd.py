@@ -97,34 +97,34 @@ def _generate_claim(context: Any, builder: Any, signature: Any, arguments: Any) 
     width = cgutils.unpack_tuple(builder, spatial.shape)[1]
     voxel = builder.add(builder.mul(row, stride), x)
 
-    near_at = _vector_at(builder, nearest.data, voxel, _FLOATS)
-    owner_at = _vector_at(builder, owner.data, voxel, _INTS)
+    near_at = vector_at(builder, nearest.data, voxel, _FLOATS)
+    owner_at = vector_at(builder, owner.data, voxel, _INTS)
     along_x = builder.load(
-        _vector_at(builder, spatial.data, builder.add(builder.mul(k_long, width), lane), _FLOATS), align=4
+        vector_at(builder, spatial.data, builder.add(builder.mul(k_long, width), lane), _FLOATS), align=4
     )
-    distance = cgutils.alloca_once_value(builder, builder.fadd(along_x, _splat(builder, elsewhere, _FLOATS)))
+    distance = cgutils.alloca_once_value(builder, builder.fadd(along_x, splat(builder, elsewhere, _FLOATS)))
     first_colour = builder.mul(k_long, n_channels)
     plane = builder.mul(n_rows, stride)
     with cgutils.for_range(builder, n_channels) as loop:
         colour = builder.load(builder.gep(colours.data, [builder.add(first_colour, loop.index)]))
-        source = _vector_at(builder, values.data, builder.add(builder.mul(loop.index, plane), voxel), _FLOATS)
-        difference = builder.fsub(builder.load(source, align=4), _splat(builder, colour, _FLOATS))
+        source = vector_at(builder, values.data, builder.add(builder.mul(loop.index, plane), voxel), _FLOATS)
+        difference = builder.fsub(builder.load(source, align=4), splat(builder, colour, _FLOATS))
         builder.store(builder.fadd(builder.load(distance), builder.fmul(difference, difference)), distance)
 
     total, before = builder.load(distance), builder.load(near_at, align=4)
     nearer = builder.fcmp_ordered("<", total, before)
     builder.store(builder.select(nearer, total, before), near_at, align=4)
-    mine, whose = _splat(builder, k, _INTS), builder.load(owner_at, align=4)
+    mine, whose = splat(builder, k, _INTS), builder.load(owner_at, align=4)
     builder.store(builder.select(nearer, mine, whose), owner_at, align=4)
     return context.get_dummy_value()
 
 
-def _vector_at(builder: Any, data: Any, index: Any, vector: Any) -> Any:
+def vector_at(builder: Any, data: Any, index: Any, vector: Any) -> Any:
     """Return a pointer to the vector that starts at element `index`."""
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
+def splat(builder: Any, scalar: Any, vector: Any) -> Any:
     """Return a vector with `scalar` in every lane."""
     undefined = ir.Constant(vector, ir.Undefined)
     one = builder.insert_element(undefined, scalar, ir.Constant(_INT32, 0))
@@ -183,16 +183,16 @@ def _generate_add_columns(context: Any, builder: Any, signature: Any, arguments:
     )
     eight, doubles = ir.VectorType(ir.FloatType(), 8), ir.VectorType(ir.DoubleType(), width)
     lanes = ir.VectorType(first.type, 8)
-    counts = _splat(builder, count, lanes)
+    counts = splat(builder, count, lanes)
     inside = builder.icmp_signed("<", ir.Constant(lanes, list(range(8))), counts)
     rows = []
     for k in range(width):
         start = builder.add(first, builder.mul(stride, ir.Constant(first.type, k)))
-        loaded = builder.load(_vector_at(builder, responses.data, start, eight), align=4)
+        loaded = builder.load(vector_at(builder, responses.data, start, eight), align=4)
         rows.append(builder.select(inside, loaded, ir.Constant(eight, [0.0] * 8)))
     voxels = [builder.fpext(column, doubles) for column in _columns(builder, rows)]
     for target, terms in ((sums, voxels), (squares, [builder.fmul(v, v) for v in voxels])):
-        place = _vector_at(builder, target.data, at, doubles)
+        place = vector_at(builder, target.data, at, doubles)
         while len(terms) > 1:
             terms = [builder.fadd(a, b) for a, b in zip(terms[::2], terms[1::2], strict=True)]
         builder.store(builder.fadd(builder.load(place, align=8), terms[0]), place, align=8)
