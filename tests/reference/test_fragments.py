@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from voxloop.blocks import SerialExecutor, partition
+from voxloop.io.scratch import Memory
 from voxloop.supervoxels import from_labels
 from voxloop.supervoxels.arrays import Work
 from voxloop.supervoxels.connectivity import cut_block, gather, number_blocks
-from voxloop.supervoxels.scratch import Memory
 
 
 @pytest.mark.parametrize("n_labels", [2, 5, 300])

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from voxloop.blocks import partition
+from voxloop.io.scratch import Memory
 from voxloop.kernels import contingency as contingency_kernel
 from voxloop.kernels import fragments as kernel
 from voxloop.kernels import pieces as pieces_kernel
 from voxloop.supervoxels.connectivity import Pieces, absorb_small, cut_block, gather
-from voxloop.supervoxels.scratch import Memory
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 NO_IMAGE = np.empty((0, 1, 1, 1), np.int16)

@@ -9,6 +9,7 @@ from skimage.segmentation import watershed as skimage_watershed
 from voxloop.blocks import Box, SerialExecutor, partition
 from voxloop.cli.main import main
 from voxloop.errors import Cancelled, InputError
+from voxloop.io.scratch import Memory
 from voxloop.kernels import watershed as kernel
 from voxloop.project import Project
 from voxloop.samples import phantom
@@ -16,7 +17,6 @@ from voxloop.specs import SlicSpec, digest_of
 from voxloop.supervoxels import preview_supervoxels, slic
 from voxloop.supervoxels.assignment import Tile, Tiles
 from voxloop.supervoxels.grid import SeedGrid
-from voxloop.supervoxels.scratch import Memory
 from voxloop.supervoxels.watershed import flood
 from voxloop.volume import Volume
 

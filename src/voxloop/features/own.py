@@ -5,9 +5,11 @@ Lengths are in voxels of the finest axis, so that the unit of the voxel size cha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from voxloop.features.filters import respond
 from voxloop.features.pool import channel_prefixes, check_labels, check_range
 from voxloop.features.scales import Scale, scale_of
 from voxloop.features.table import FeatureTable
+from voxloop.io.scratch import Arrays, Once, Scratch
 from voxloop.kernels import own as kernels
 from voxloop.kernels import pooling
 from voxloop.specs import FeatureSpec
@@ -49,6 +52,7 @@ def compute_own(
     executor: Executor | None = None,
     progress: Progress | None = None,
     memory: int | str | None = None,
+    scratch: Scratch | None = None,
 ) -> FeatureTable:
     """Return the features of supervoxels that need no sigma, those of `spec.own`.
 
@@ -66,7 +70,10 @@ def compute_own(
     scale = scale_of(gradient, BOUNDARY_SIGMA, relative_spacing=volume.relative_spacing, planar=planar)
     wants_boundary = "boundary" in spec.own
     blocks = partition(volume.shape, BLOCK_SHAPE, tuple(h + 1 for h in scale.halo) if wants_boundary else (0, 0, 0))
+    task: Callable[[Block], _BlockMeasures]
     task = partial(_measure_block, volume, labels, n, scale if wants_boundary else None)
+    if scratch is not None:
+        task = Once(scratch, task, _BlockMeasures)
     item_bytes = 40 * prod(blocks[0].outer.shape)
     executor = within_memory(executor, memory=memory_budget(memory), item_bytes=item_bytes)
     counts = np.zeros(n, np.int64)
@@ -120,6 +127,15 @@ class _BlockMeasures:
     counts: NDArray[np.int64]
     moments: NDArray[np.float64]
     faces: NDArray[np.float64]
+
+    def to_arrays(self) -> Arrays:
+        """Return all of it as arrays by name."""
+        return vars(self)
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """Return what `to_arrays` took apart."""
+        return cls(**arrays)
 
 
 def _measure_block(volume: Volume, labels: ArrayLike, n: int, scale: Scale | None, block: Block) -> _BlockMeasures:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -20,6 +20,7 @@ from voxloop.errors import InputError
 from voxloop.features.filters import RESPONSE_VOXELS, as_float32, respond
 from voxloop.features.scales import Scale
 from voxloop.features.statistics import QUANTILES, Bins, BlockStatistics, Collected, Table
+from voxloop.io.scratch import Once, Scratch
 from voxloop.kernels import pooling
 from voxloop.specs import Statistic
 from voxloop.volume import ArrayLike, Volume
@@ -235,6 +236,7 @@ def pool(
     executor: Executor | None,
     progress: Progress | None,
     memory: int | str | None,
+    scratch: Scratch | None,
     stage: str,
 ) -> NDArray[np.float32]:
     """Return what `source` says about supervoxels (n, f); `compute_scale` says what the parameters are."""
@@ -252,7 +254,9 @@ def pool(
     table = Table(out, sizes, statistics, bins)
     item_bytes = source.block_bytes(blocks[0].inner.shape)
     executor = within_memory(executor, memory=memory_budget(memory), item_bytes=item_bytes)
-    pool_one = partial(pool_block, source, labels, n, tuple(statistics), bins)
+    pool_one: Callable[[Block], BlockStatistics] = partial(pool_block, source, labels, n, tuple(statistics), bins)
+    if scratch is not None:
+        pool_one = Once(scratch, pool_one, BlockStatistics)
     for part in map_blocks(pool_one, blocks, executor=executor, progress=progress, stage=stage):
         table.add(part)
     table.close()

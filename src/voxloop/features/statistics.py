@@ -7,13 +7,14 @@ until then, so that memory does not grow with their number.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.errors import InputError
+from voxloop.io.scratch import Arrays
 from voxloop.kernels import pooling
 from voxloop.specs import Statistic
 
@@ -146,6 +147,19 @@ class BlockStatistics:
     ids: Int64
     counts: Int64
     groups: list[Collected]
+
+    def to_arrays(self) -> Arrays:
+        """Return all of it as arrays by name."""
+        groups = {f"{k}_{name}": array for k, group in enumerate(self.groups) for name, array in vars(group).items()}
+        return {"ids": self.ids, "counts": self.counts, **groups}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """Return what `to_arrays` took apart."""
+        names = [field.name for field in fields(Collected)]
+        n_groups = (len(arrays) - 2) // len(names)
+        groups = [Collected(**{name: arrays[f"{k}_{name}"] for name in names}) for k in range(n_groups)]
+        return cls(arrays["ids"], arrays["counts"], groups)
 
 
 class Table:

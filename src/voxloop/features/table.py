@@ -15,6 +15,7 @@ from voxloop.errors import InputError
 from voxloop.features.filters import scale_channels
 from voxloop.features.pool import FilteredSource, RawSource, channel_prefixes, check_labels, count_voxels, pool
 from voxloop.features.scales import scale_of
+from voxloop.io.scratch import Scratch
 from voxloop.specs import FeatureSpec, Statistic
 from voxloop.volume import ArrayLike, Volume
 
@@ -92,6 +93,7 @@ def compute_scale(
     executor: Executor | None = None,
     progress: Progress | None = None,
     memory: int | str | None = None,
+    scratch: Scratch | None = None,
 ) -> FeatureTable:
     """Return the features of supervoxels at one sigma.
 
@@ -120,6 +122,9 @@ def compute_scale(
         Who runs the blocks, and who is told.
     memory
         What a process may take for its blocks, such as ``"2GB"``: it limits how many run at a time, not their shape.
+    scratch
+        Where the statistics of each block are kept, so that a call with the same arguments does not compute it again:
+        about a byte a voxel, with quantiles up to ten.
 
     Returns
     -------
@@ -140,7 +145,7 @@ def compute_scale(
     values = pool(
         FilteredSource(volume, scale, len(scale_channels(spec, sigma, planar=planar))), labels, n, spec.statistics,
         len(names), sizes=sizes, out=out, block_shape=block_shape,
-        executor=executor, progress=progress, memory=memory, stage=f"features sigma={sigma:g}",
+        executor=executor, progress=progress, memory=memory, scratch=scratch, stage=f"features sigma={sigma:g}",
     )  # fmt: skip
     return FeatureTable(values, names)
 
@@ -156,6 +161,7 @@ def pool_volume(
     executor: Executor | None = None,
     progress: Progress | None = None,
     memory: int | str | None = None,
+    scratch: Scratch | None = None,
 ) -> FeatureTable:
     """Return a volume of any number of channels pooled over supervoxels, as the filters' responses are.
 
@@ -165,7 +171,7 @@ def pool_volume(
     ----------
     volume
         The features, voxel by voxel aligned with the labels.
-    labels, n, sizes, out, executor, progress, memory
+    labels, n, sizes, out, executor, progress, memory, scratch
         As for `compute_scale`; `out` has the columns of `volume_columns`.
     statistics
         As in `FeatureSpec`.
@@ -183,7 +189,7 @@ def pool_volume(
     names = volume_columns(volume, statistics)
     values = pool(
         RawSource(volume), labels, n, statistics, len(names), sizes=sizes, out=out, block_shape=None,
-        executor=executor, progress=progress, memory=memory, stage=f"features {volume.name}",
+        executor=executor, progress=progress, memory=memory, scratch=scratch, stage=f"features {volume.name}",
     )  # fmt: skip
     return FeatureTable(values, names)
 

@@ -26,6 +26,7 @@ from voxloop.features import (
     volume_columns,
     with_context,
 )
+from voxloop.io.scratch import scratch_folder
 from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.images import ProjectImage
 from voxloop.specs import FeatureSpec, SlicSpec, digest_of
@@ -219,9 +220,12 @@ class ImageStages:
             return loaded
         if not self.save:
             return compute()
-        with self.cache.create(name, digest, {"values": ((n, len(columns)), np.float32)}) as draft:
+        with (
+            scratch_folder(self.cache.scratch(name), digest) as scratch,
+            self.cache.create(name, digest, {"values": ((n, len(columns)), np.float32)}) as draft,
+        ):
             draft.meta["names"] = list(columns)
-            table = compute(out=draft.arrays["values"])
+            table = compute(out=draft.arrays["values"], scratch=scratch)
         return read_entry(self.cache, name, digest, lambda entry: _read_table(entry, n)) or table
 
     def _feature_digests(self, slic_spec: SlicSpec, spec: FeatureSpec) -> dict[str, str]:

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Block, Box, Shape3
+from voxloop.io.scratch import Scratch
 from voxloop.kernels import slic as kernel
 from voxloop.supervoxels.arrays import NO_MASK, inside_box
 from voxloop.supervoxels.connectivity import BlockFragments, cut_block
 from voxloop.supervoxels.grid import SeedGrid, means
 from voxloop.supervoxels.intensity import LEVELS, Scaling, scale_block
-from voxloop.supervoxels.scratch import Scratch
 from voxloop.volume import ArrayLike, Spacing, Volume
 
 NO_LABELS = np.empty((0, 0, 0), np.int32)

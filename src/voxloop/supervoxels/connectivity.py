@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from voxloop.blocks import Block, Shape3, in_this_process
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
+from voxloop.io.scratch import Scratch
 from voxloop.kernels.fragments import fragments
 from voxloop.kernels.pieces import add_rows, choose_neighbours, count_contacts, join, merge_contacts, place_contacts
 from voxloop.supervoxels.arrays import Work
 from voxloop.supervoxels.grid import means
 from voxloop.supervoxels.model import Adjacency, SlicReport, Supervoxels
-from voxloop.supervoxels.scratch import Scratch
 from voxloop.volume import ArrayLike, Spacing
 
 Ids = NDArray[np.int64]

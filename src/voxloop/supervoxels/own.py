@@ -12,10 +12,10 @@ import numpy as np
 from voxloop.blocks import Block, Executor, Progress, Shape3, memory_budget, partition, within_memory
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
+from voxloop.io.scratch import Memory, Scratch, scratch_folder
 from voxloop.supervoxels.arrays import BYTES_PER_VOXEL, Work, check_out, check_shape, inside_box
 from voxloop.supervoxels.connectivity import BlockFragments, cut_block, gather, number_blocks
 from voxloop.supervoxels.model import SlicReport, Supervoxels
-from voxloop.supervoxels.scratch import Memory, Scratch, scratch_folder
 from voxloop.volume import ArrayLike, Spacing, Volume
 
 

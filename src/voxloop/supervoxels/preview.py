@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from voxloop.blocks import Box, Executor, Progress, Shape3, in_this_process, partition
 from voxloop.errors import InputError
+from voxloop.io.scratch import Memory
 from voxloop.specs import SlicSpec
 from voxloop.supervoxels.arrays import Work, check_shape
 from voxloop.supervoxels.assignment import ScaleBlock, Tiles
 from voxloop.supervoxels.connectivity import number_blocks
 from voxloop.supervoxels.grid import seed_grid
 from voxloop.supervoxels.intensity import Intensities, Scaling, measure_intensities
-from voxloop.supervoxels.scratch import Memory
 from voxloop.supervoxels.slic import SlicRun, number_asked_for
 from voxloop.supervoxels.watershed import check_library
 from voxloop.volume import ArrayLike, CropView, Volume

@@ -28,6 +28,7 @@ from voxloop.blocks import (
 )
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
+from voxloop.io.scratch import Memory, Scratch, scratch_folder
 from voxloop.specs import SlicSpec, default_size, digest_of
 from voxloop.supervoxels.arrays import BYTES_PER_VOXEL, Work, check_out, check_shape
 from voxloop.supervoxels.assignment import Assigner, Clusters, ClustersByBlock, ScaleBlock, SumCells, Tiles
@@ -42,7 +43,6 @@ from voxloop.supervoxels.connectivity import (
 from voxloop.supervoxels.grid import SeedGrid, seed_grid, seeds
 from voxloop.supervoxels.intensity import Scaling, measure_intensities
 from voxloop.supervoxels.model import SlicReport, Supervoxels
-from voxloop.supervoxels.scratch import Memory, Scratch, scratch_folder
 from voxloop.supervoxels.watershed import BYTES_PER_VOXEL as FLOODED_BYTES_PER_VOXEL
 from voxloop.supervoxels.watershed import CutBasins, check_library, flood
 from voxloop.volume import ArrayLike, Spacing, Volume

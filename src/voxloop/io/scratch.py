@@ -6,20 +6,21 @@ where the last one was stopped.
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voxloop.blocks import Block
 from voxloop.errors import StorageError
+from voxloop.io.atomic import partial_path, remove_leftovers, storing, write_atomically
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -88,20 +89,29 @@ class Folder:
             If they cannot be written.
         """
         final = self._file(name)
-        partial = final.with_name(f".{name}.{secrets.token_hex(4)}.partial")
+        partial = partial_path(final)
         try:
-            with partial.open("xb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
-            partial.replace(final)
-        except OSError as error:
-            raise StorageError(f"cannot write {final}: {error.strerror or error}") from error
+            # Not flushed to the disk: after a power cut it can be computed again.
+            with storing(final):
+                with partial.open("xb") as file:
+                    np.savez(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
+                partial.replace(final)
         finally:
             partial.unlink(missing_ok=True)
 
     def get(self, name: str) -> Arrays:
-        """Return the arrays under a name."""
-        with np.load(self._file(name), allow_pickle=False) as stored:
-            return dict(stored)
+        """Return the arrays under a name.
+
+        Raises
+        ------
+        StorageError
+            If the file is damaged.
+        """
+        try:
+            with np.load(self._file(name), allow_pickle=False) as stored:
+                return dict(stored)
+        except (zipfile.BadZipFile, ValueError, EOFError) as error:
+            raise StorageError(f"{self._file(name)} is damaged; delete it to compute it again") from error
 
     def drop(self, name: str) -> None:
         """Forget what is under a name, if anything."""
@@ -109,6 +119,48 @@ class Folder:
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.npz"
+
+
+class Stored(Protocol):
+    """What can be taken apart into arrays by name, and put together again."""
+
+    def to_arrays(self) -> Arrays:
+        """Return all of it as arrays by name."""
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """Return what `to_arrays` took apart."""
+
+
+Part = TypeVar("Part", bound=Stored)
+
+
+@dataclass(frozen=True)
+class Once(Generic[Part]):
+    """A function of a block that is not computed twice, not even by two processes one after the other.
+
+    Attributes
+    ----------
+    scratch
+        Where results are kept.
+    compute
+        The function.
+    kind
+        The class of its results.
+    """
+
+    scratch: Scratch
+    compute: Callable[[Block], Part]
+    kind: type[Part]
+
+    def __call__(self, block: Block) -> Part:
+        """Return the result for a block: that of an earlier call, else it is computed and kept."""
+        name = f"block-{block.index}"
+        if self.scratch.has(name):
+            return self.kind.from_arrays(self.scratch.get(name))
+        part = self.compute(block)
+        self.scratch.put(name, part.to_arrays())
+        return part
 
 
 @contextmanager
@@ -132,10 +184,8 @@ def scratch_folder(path: Path | None, key: str) -> Iterator[Folder]:
         with tempfile.TemporaryDirectory(prefix="voxloop-") as temporary:
             yield Folder(Path(temporary))
         return
-    try:
+    with storing(path):
         _prepare(path, key)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     yield Folder(path.absolute())
     shutil.rmtree(path, ignore_errors=True)
 
@@ -148,8 +198,5 @@ def _prepare(path: Path, key: str) -> None:
             raise StorageError(f"{path} is not empty and no scratch folder of voxloop: choose another one")
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
-        partial = note.with_suffix(".partial")
-        partial.write_text(key)
-        partial.replace(note)
-    for leftover in path.glob(".*.partial"):
-        leftover.unlink(missing_ok=True)
+        write_atomically(note, key.encode())
+    remove_leftovers(path)

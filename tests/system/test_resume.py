@@ -1,0 +1,108 @@
+"""Computations that are killed in the middle go on: no block that was done is computed again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from voxloop.blocks import Block, SerialExecutor
+from voxloop.errors import StorageError
+from voxloop.features import pool
+from voxloop.io.scratch import Folder, scratch_folder
+from voxloop.project import Project
+from voxloop.samples import Sample
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+
+# A small volume would be one block.
+SMALL_BLOCKS = {"SMALL_VOLUME": 1, "MIN_BLOCKS": 16, "SHORTEST_SIDE": 4, "MAX_READ_SHARE": 1000.0}
+KILLED = f"""
+import os, signal, sys
+from voxloop.features import pool
+from voxloop.project import Project
+
+folder, stage, done = sys.argv[1], sys.argv[2], int(sys.argv[3])
+vars(pool).update({SMALL_BLOCKS})
+
+def progress(name, finished, total):
+    if name == stage and finished == done:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with Project.open(folder, progress=progress) as project:
+    project.features()
+"""
+
+
+@pytest.fixture
+def cells(tmp_path: Path, small_sample: Sample) -> Path:
+    """A project with supervoxels, whose image is a file."""
+    path = tmp_path / "image.npy"
+    np.save(path, np.asarray(small_sample.image.data))
+    with Project.create(tmp_path / "cells.voxloop", path) as project:
+        project.configure(features={"sigmas": (1.0, 1.6)})
+        project.supervoxels()
+    return tmp_path / "cells.voxloop"
+
+
+def test_features_go_on_at_the_block(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-c", KILLED, str(cells), "features sigma=1", "3"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    kept = {int(path.stem[6:]) for path in (cells / "cache" / "scratch" / "features-0-1").glob("block-*.npz")}
+    assert 3 <= len(kept) < 16
+
+    computed: list[int] = []
+
+    def counted(source: Any, labels: Any, n: int, statistics: Any, bins: Any, block: Block) -> Any:
+        computed.append(block.index)
+        return pool_block(source, labels, n, statistics, bins, block)
+
+    pool_block = pool.pool_block
+    for name, value in SMALL_BLOCKS.items():
+        monkeypatch.setattr(pool, name, value)
+    monkeypatch.setattr(pool, "pool_block", counted)
+    with Project.open(cells, executor=SerialExecutor()) as project:
+        resumed = np.asarray(project.features().values).copy()
+        assert not any((cells / "cache" / "scratch").iterdir())
+        n_blocks = 1 + max(computed)
+        # The rest of the first sigma, then all of the second.
+        assert computed == [*sorted(set(range(n_blocks)) - kept), *range(n_blocks)]
+
+        computed.clear()
+        for entry in (cells / "cache").glob("features-*"):
+            entry.rename(cells / f"old-{entry.name}")
+    with Project.open(cells, executor=SerialExecutor()) as project:
+        np.testing.assert_array_equal(resumed, project.features().values)
+    assert len(computed) == 2 * n_blocks
+
+
+def stopped(path: Path, key: str, values: list[int]) -> None:
+    with scratch_folder(path, key) as scratch:
+        if values:
+            scratch.put("block-0", {"values": np.array(values)})
+        assert scratch.get("block-0")["values"].tolist() == [1, 2]
+        raise InterruptedError
+
+
+def test_what_was_kept_under_other_settings_is_no_use(tmp_path: Path) -> None:
+    for values in ([1, 2], []):  # the second time it is there
+        with pytest.raises(InterruptedError):
+            stopped(tmp_path / "scratch", "one", values)
+    with scratch_folder(tmp_path / "scratch", "two") as scratch:
+        assert not scratch.has("block-0")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    scratch = Folder(tmp_path)
+    scratch.put("block-0", {"values": np.arange(1000)})
+    content = bytearray((tmp_path / "block-0.npz").read_bytes())
+    content[500:600] = bytes(100)  # as after a power cut
+    (tmp_path / "block-0.npz").write_bytes(content)
+    with pytest.raises(StorageError, match=r"block-0\.npz is damaged; delete it to compute it again"):
+        scratch.get("block-0")
