@@ -106,3 +106,17 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "block-0.npz").write_bytes(content)
     with pytest.raises(StorageError, match=r"block-0\.npz is damaged; delete it to compute it again"):
         scratch.get("block-0")
+
+
+def test_the_context_of_a_large_table_is_computed_once(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    with Project.open(cells, executor=SerialExecutor()) as project:
+        whole = np.asarray(project.features().values).copy()
+    for stages in (["features of neighbours, step 1", "features of neighbours, step 2"], []):
+        told.clear()
+        with Project.open(cells, progress=lambda name, done, _: told.append(name) if not done else None) as project:
+            project.memory = 4 * whole.size  # of which the table may take a quarter
+            values = project.features().values
+            assert not isinstance(values, np.ndarray)
+            np.testing.assert_array_equal(np.asarray(values), whole)
+        assert told == stages

@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from voxloop.classify.forest import fit_forest
 from voxloop.errors import InputError
-from voxloop.features import FeatureTable, join_lazily, with_context
+from voxloop.features import FeatureTable, average_neighbours, context, context_names, join_lazily, with_context
 from voxloop.specs import ClassifierSpec
 from voxloop.supervoxels import Adjacency
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled():
+    with_context(table_of(1), Adjacency(np.zeros((0, 2), np.int64), np.zeros(0), 1), 1)
 
 
 def dense_averaging(graph: Adjacency) -> np.ndarray:
@@ -77,17 +83,36 @@ def test_bad_input():
         with_context(table_of(2), Adjacency(np.zeros((0, 2), np.int64), np.zeros(0), 3), 1)
 
 
-@given(graphs(), st.integers(0, 4), st.data())
-def test_rows_put_together_lazily_have_the_same_bytes(graph, depth, data):
+@given(graphs(), st.data())
+def test_parts_have_the_same_bytes(graph, data):
     tables = [table_of(graph.n, 1), FeatureTable(table_of(graph.n, 2).values[:, :2].copy(), ("d", "e"))]
-    whole = with_context(FeatureTable.join(tables), graph, depth)
-    lazy = join_lazily(tables, graph, depth)
+    whole, lazy = with_context(FeatureTable.join(tables), graph, 2), join_lazily(tables)
+    steps = [lazy]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(context, "_ROWS", data.draw(st.integers(1, 8)))
+        for step in (1, 2):
+            values = np.empty((graph.n, 5), np.float32)
+            average_neighbours(steps[-1], graph, out=values)
+            steps.append(FeatureTable(values, context_names(lazy.names, step)))
+    found = join_lazily(steps)
     rows = np.array(data.draw(st.lists(st.integers(0, graph.n - 1), max_size=10)), np.int64)
-    assert lazy.names == whole.names
-    assert lazy.values.shape == whole.values.shape
-    assert lazy.values[rows].tobytes() == whole.values[rows].tobytes()
-    assert lazy.values[2:5].tobytes() == whole.values[2:5].tobytes()
-    assert np.asarray(lazy.values).tobytes() == whole.values.tobytes()
+    assert found.names == whole.names
+    assert found.values.shape == whole.values.shape
+    assert found.values[rows].tobytes() == whole.values[rows].tobytes()
+    assert found.values[2:5].tobytes() == whole.values[2:5].tobytes()
+    assert np.asarray(found.values).tobytes() == whole.values.tobytes()
+
+
+@given(graphs())
+def test_the_averaging_matrix_has_the_bits_of_scipys(graph):
+    areas = graph.matrix()
+    total = np.asarray(areas.sum(axis=1)).ravel()
+    alone = sparse.diags_array((total == 0).astype(np.float64))
+    expected = (sparse.diags_array(1 / np.where(total > 0, total, 1)) @ areas + alone).tocsr().astype(np.float32)
+    found = graph.averaging()
+    assert found.has_sorted_indices
+    assert found.dtype == np.float32
+    assert found.toarray().tobytes() == expected.toarray().tobytes()
 
 
 def test_a_forest_takes_lazy_rows():
@@ -95,7 +120,10 @@ def test_a_forest_takes_lazy_rows():
     table = FeatureTable(rng.normal(size=(9000, 4)).astype(np.float32), tuple("abcd"))
     edges = np.stack([np.arange(1, 9000), np.arange(2, 9001)], axis=1)
     graph = Adjacency(edges, np.ones(8999), 9000)
-    whole, lazy = with_context(table, graph, 2).values, join_lazily([table], graph, 2).values
+    whole = with_context(table, graph, 2).values
+    lazy = join_lazily(
+        [FeatureTable(whole[:, :4], tuple("abcd")), FeatureTable(whole[:, 4:], tuple("efghijkl"))]
+    ).values
     rows = np.arange(0, 9000, 30)
     forest = fit_forest(whole[rows], (whole[rows, 0] > 0) + 1, ClassifierSpec(n_trees=5))
     assert forest.predict(lazy).tobytes() == forest.predict(whole).tobytes()

@@ -247,7 +247,7 @@ def _both(first: Opinion, second: Opinion) -> Opinion:
 
 def surroundings(opinion: Opinion, graph: Adjacency) -> NDArray[np.float32]:
     """Return an opinion (n, k) and its averages over 1 to `STEPS` steps along the graph, as columns."""
-    average = graph.averaging().astype(np.float32)
+    average = graph.averaging()
     columns = [opinion]
     for _ in range(STEPS):
         columns.append(np.asarray(average @ columns[-1], np.float32))

@@ -23,7 +23,7 @@ def smooth(probabilities: NDArray[np.float32], graph: Adjacency, rounds: int) ->
     """
     if graph.n != len(probabilities):
         raise InputError(f"graph has {graph.n} supervoxels but probabilities has {len(probabilities)} rows")
-    average = graph.averaging().astype(np.float32)
+    average = graph.averaging()
     smoothed = probabilities
     for _ in range(rounds):
         smoothed = np.asarray((smoothed + average @ smoothed) / 2, np.float32)

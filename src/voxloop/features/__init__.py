@@ -1,6 +1,6 @@
 """Filter features of voxels, pooled over supervoxels as they are computed."""
 
-from voxloop.features.context import join_lazily, with_context
+from voxloop.features.context import average_neighbours, context_names, join_lazily, with_context
 from voxloop.features.filters import filter_block, preview_feature, scale_channels
 from voxloop.features.own import compute_own, own_columns
 from voxloop.features.scales import halo
@@ -16,9 +16,11 @@ from voxloop.features.voxels import voxel_features
 
 __all__ = [
     "FeatureTable",
+    "average_neighbours",
     "compute_features",
     "compute_own",
     "compute_scale",
+    "context_names",
     "filter_block",
     "halo",
     "join_lazily",

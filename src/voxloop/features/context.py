@@ -7,13 +7,16 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
+from voxloop.blocks import Executor, Progress, in_this_process, map_blocks
 from voxloop.errors import InputError
 from voxloop.features.table import FeatureTable
+from voxloop.kernels.adjacency import average
 from voxloop.supervoxels import Adjacency
 
 Values = NDArray[np.float32]
+
+_ROWS = 50_000  # averaged at a time: with their neighbours some 100 MB of a table of 122 columns
 
 
 def with_context(table: FeatureTable, graph: Adjacency, depth: int) -> FeatureTable:
@@ -36,25 +39,62 @@ def with_context(table: FeatureTable, graph: Adjacency, depth: int) -> FeatureTa
     FeatureTable
         (n, (depth + 1) f); names end with ``"1 step away"``, ``"2 steps away"``.
     """
-    _check_size([table], graph)
-    average = _averaging(graph)
+    _check_size(table, graph)
+    if depth == 0:
+        return table
+    neighbours = graph.neighbours()
     tables = [table]
     for step in range(1, depth + 1):
-        values = np.asarray(average @ tables[-1].values, np.float32)
-        tables.append(FeatureTable(values, _context_names(table.names, step)))
+        values = np.empty_like(table.values)
+        average(*neighbours, np.ascontiguousarray(tables[-1].values), values)
+        tables.append(FeatureTable(values, context_names(table.names, step)))
     return FeatureTable.join(tables)
 
 
-def join_lazily(tables: Sequence[FeatureTable], graph: Adjacency, depth: int) -> FeatureTable:
-    """Return the columns of several tables with their context, put together row by row when they are asked for.
+def average_neighbours(
+    table: FeatureTable,
+    graph: Adjacency,
+    *,
+    out: Values,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    stage: str = "features of neighbours",
+) -> None:
+    """Write the averages of a table over the neighbours, A X, part by part.
 
-    For tables that lie on the disk and would not fit into memory side by side. The values have the bits of
-    ``with_context(FeatureTable.join(tables), graph, depth)``.
+    For tables that do not fit into memory. The values have the bits of `with_context`.
 
     Parameters
     ----------
-    tables, graph, depth
-        As for `FeatureTable.join` and `with_context`.
+    table
+        (n, f) features, such as `join_lazily` gives.
+    graph
+        Which of the n supervoxels touch.
+    out
+        (n, f) float32 to write to, such as a memory map.
+    executor, progress, stage
+        Runs the parts, is told, and what it is called there.
+    """
+    _check_size(table, graph)
+    starts, neighbours, weights = graph.neighbours()
+
+    def average_rows(first: int) -> None:
+        last = min(first + _ROWS, graph.n)
+        part = slice(starts[first], starts[last])
+        needed, local = np.unique(neighbours[part], return_inverse=True)
+        averages = np.empty((last - first, len(table.names)), np.float32)
+        average(starts[first : last + 1], local.astype(np.int32), weights[part], table.values[needed], averages)
+        out[first:last] = averages
+
+    rows = range(0, graph.n, _ROWS)
+    for _ in map_blocks(average_rows, rows, executor=in_this_process(executor), progress=progress, stage=stage):
+        pass
+
+
+def join_lazily(tables: Sequence[FeatureTable]) -> FeatureTable:
+    """Return the columns of several tables of the same supervoxels, put together row by row when they are asked for.
+
+    For tables that lie on the disk and would not fit into memory side by side.
 
     Returns
     -------
@@ -62,23 +102,22 @@ def join_lazily(tables: Sequence[FeatureTable], graph: Adjacency, depth: int) ->
         Its `values` know their shape and are indexed by rows, ``values[a:b]`` or ``values[indices]``; anything else
         that is done with them puts them all together.
     """
-    _check_size(tables, graph)
-    names = tuple(name for table in tables for name in table.names)
-    names = tuple(name for step in range(depth + 1) for name in _context_names(names, step))
-    rows = _LazyRows([table.values for table in tables], _averaging(graph), depth)
+    if len({len(table.values) for table in tables}) != 1:
+        raise InputError(f"tables differ in their number of rows: {[len(table.values) for table in tables]}")
     # Whoever takes rows cannot tell it from an array.
-    return FeatureTable(cast(Values, rows), names)
+    rows = cast(Values, _LazyRows([table.values for table in tables]))
+    return FeatureTable(rows, tuple(name for table in tables for name in table.names))
 
 
 class _LazyRows:
-    """A table (n, (depth + 1) f) float32 of which rows are computed when they are asked for."""
+    """A table (n, f) float32 of which rows are put together when they are asked for."""
 
     dtype = np.dtype(np.float32)
     ndim = 2
 
-    def __init__(self, tables: Sequence[Values], average: sparse.csr_array, depth: int) -> None:
-        self._tables, self._average, self._depth = tables, average, depth
-        self.shape = (len(tables[0]), (depth + 1) * sum(table.shape[1] for table in tables))
+    def __init__(self, tables: Sequence[Values]) -> None:
+        self._tables = tables
+        self.shape = (len(tables[0]), sum(table.shape[1] for table in tables))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -87,32 +126,15 @@ class _LazyRows:
         return self[:].astype(dtype or self.dtype, copy=False)
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Values:
-        wanted = np.arange(len(self))[rows]
-        # What each step of the context is needed of: the rows, their neighbours, the neighbours of these.
-        needed = [np.unique(wanted)]
-        for _ in range(self._depth):
-            near = self._average[needed[-1]].indices
-            needed.append(np.unique(np.concatenate([needed[-1], near])))
-        values = np.concatenate([table[needed[-1]] for table in self._tables], axis=1)
-        columns = [values[np.searchsorted(needed[-1], wanted)]]
-        for inner, outer in zip(needed[-2::-1], needed[:0:-1], strict=True):
-            values = np.asarray(self._average[inner][:, outer] @ values, np.float32)
-            columns.append(values[np.searchsorted(inner, wanted)])
-        return np.concatenate(columns, axis=1)
+        return np.concatenate([table[rows] for table in self._tables], axis=1)
 
 
-def _check_size(tables: Sequence[FeatureTable], graph: Adjacency) -> None:
-    for table in tables:
-        if graph.n != len(table.values):
-            raise InputError(f"graph has {graph.n} supervoxels but the table has {len(table.values)} rows")
+def _check_size(table: FeatureTable, graph: Adjacency) -> None:
+    if graph.n != len(table.values):
+        raise InputError(f"graph has {graph.n} supervoxels but the table has {len(table.values)} rows")
 
 
-def _averaging(graph: Adjacency) -> sparse.csr_array:
-    average = graph.averaging().astype(np.float32)
-    average.sort_indices()  # sums then have the same order, and bits, for some rows as for all
-    return average
-
-
-def _context_names(names: tuple[str, ...], step: int) -> tuple[str, ...]:
+def context_names(names: tuple[str, ...], step: int) -> tuple[str, ...]:
+    """Return the names of the columns that describe what lies so many steps away."""
     away = f" {step} step{'s' if step > 1 else ''} away" if step else ""
     return tuple(name + away for name in names)

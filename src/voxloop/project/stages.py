@@ -17,8 +17,10 @@ from voxloop.blocks import Executor, Progress, Shape3
 from voxloop.errors import InputError
 from voxloop.features import (
     FeatureTable,
+    average_neighbours,
     compute_own,
     compute_scale,
+    context_names,
     join_lazily,
     own_columns,
     pool_volume,
@@ -30,7 +32,7 @@ from voxloop.io.scratch import scratch_folder
 from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.images import ProjectImage
 from voxloop.specs import FeatureSpec, SlicSpec, digest_of
-from voxloop.supervoxels import Supervoxels, slic
+from voxloop.supervoxels import Adjacency, Supervoxels, slic
 from voxloop.supervoxels.extent import Extent, extent
 from voxloop.volume import ArrayLike
 
@@ -40,8 +42,10 @@ Value = TypeVar("Value")
 # Raised when a stage gives other bits for the same specs, so that what an older version computed counts as stale.
 SUPERVOXELS_VERSION = 3
 FEATURES_VERSION = 2
+CONTEXT_VERSION = 1
 
-# A feature table that takes more of the memory budget than this is put together row by row.
+# A feature table that takes more of the memory budget than this stays on the disk, its context with it, and is put
+# together row by row.
 TABLE_SHARE = 0.25
 
 
@@ -203,7 +207,7 @@ class ImageStages:
             tables.append(self._feature_part(volume_entry(self.index, k), digests, n, columns, pooled))
         n_bytes = 4 * n * sum(len(table.names) for table in tables) * (spec.context + 1)
         if n_bytes > self.memory * TABLE_SHARE:
-            return join_lazily(tables, supervoxels.graph, spec.context)
+            return join_lazily([*tables, *self._context_parts(tables, supervoxels.graph, digests, spec.context)])
         return with_context(FeatureTable.join(tables), supervoxels.graph, spec.context)
 
     def _feature_part(
@@ -227,6 +231,36 @@ class ImageStages:
             draft.meta["names"] = list(columns)
             table = compute(out=draft.arrays["values"], scratch=scratch)
         return read_entry(self.cache, name, digest, lambda entry: _read_table(entry, n)) or table
+
+    def _context_parts(
+        self, tables: Sequence[FeatureTable], graph: Adjacency, digests: Mapping[str, str], depth: int
+    ) -> list[FeatureTable]:
+        """Return what lies 1 to `depth` steps away, a table a step; from the cache, or written there part by part."""
+        parts = [join_lazily(tables)]
+        base = digest_of(list(digests.values()))
+        for step in range(1, depth + 1):
+            name, digest = f"context-{self.index}-{step}", digest_of("context", CONTEXT_VERSION, base, step)
+            averaged = partial(
+                average_neighbours, parts[-1], graph, executor=self.executor, progress=self.progress,
+                stage=f"features of neighbours, step {step}",
+            )  # fmt: skip
+            parts.append(self._context_part(name, digest, graph.n, context_names(parts[0].names, step), averaged))
+        return parts[1:]
+
+    def _context_part(
+        self, name: str, digest: str, n: int, columns: tuple[str, ...], average: Callable[..., None]
+    ) -> FeatureTable:
+        if loaded := read_entry(self.cache, name, digest, lambda entry: _read_table(entry, n)):
+            return loaded
+        if not self.save:
+            values = np.empty((n, len(columns)), np.float32)
+            average(out=values)
+            return FeatureTable(values, columns)
+        with self.cache.create(name, digest, {"values": ((n, len(columns)), np.float32)}) as draft:
+            draft.meta["names"] = list(columns)
+            average(out=draft.arrays["values"])
+            kept = draft.arrays["values"]
+        return read_entry(self.cache, name, digest, lambda entry: _read_table(entry, n)) or FeatureTable(kept, columns)
 
     def _feature_digests(self, slic_spec: SlicSpec, spec: FeatureSpec) -> dict[str, str]:
         return feature_entries(

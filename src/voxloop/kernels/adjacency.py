@@ -1,0 +1,59 @@
+"""The neighbours of each supervoxel, row by row, and averages over them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@njit(cache=True, nogil=True)
+def find_neighbours(
+    edges: NDArray[np.int64], area: NDArray[np.float64], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Return where the rows of 0..n-1 begin (n + 1,), the neighbours of each, ascending, and their shares of its area.
+
+    `edges` (m, 2) holds ids 1..n, a < b, sorted. Who has no neighbour, or none with an area, is its own.
+    """
+    total = np.zeros(n, np.float64)
+    for e in range(len(edges)):  # the lower neighbours first: in each row the sum goes upwards
+        total[edges[e, 1] - 1] += area[e]
+    for e in range(len(edges)):
+        total[edges[e, 0] - 1] += area[e]
+    starts = np.zeros(n + 1, np.int64)
+    for e in range(len(edges)):
+        for side in range(2):
+            starts[edges[e, side]] += total[edges[e, side] - 1] > 0
+    for row in range(n):
+        starts[row + 1] += starts[row] + (total[row] == 0)
+    neighbours = np.empty(starts[n], np.int32)
+    weights = np.empty(starts[n], np.float32)
+    at = starts[:n].copy()
+    for row in range(n):
+        if total[row] == 0:
+            neighbours[at[row]], weights[at[row]] = row, 1
+    for side in range(2):
+        for e in range(len(edges)):
+            row = edges[e, 1 - side] - 1
+            if total[row] > 0:
+                neighbours[at[row]] = edges[e, side] - 1
+                weights[at[row]] = (1 / total[row]) * area[e]
+                at[row] += 1
+    return starts, neighbours, weights
+
+
+@njit(cache=True, nogil=True)
+def average(
+    starts: NDArray[np.int64],
+    neighbours: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    values: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Set `out` (r, f) to the weighted sums of the rows of `values` that are neighbours; `starts` (r + 1,)."""
+    for row in range(len(out)):
+        out[row] = 0
+        for k in range(starts[row], starts[row + 1]):
+            weight, other = weights[k - starts[0]], neighbours[k - starts[0]]
+            for column in range(out.shape[1]):
+                out[row, column] += weight * values[other, column]
