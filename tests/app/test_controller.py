@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -14,7 +16,6 @@ import tifffile
 
 from voxloop.app import napari_adapter as adapter
 from voxloop.project import Project
-from voxloop.project.annotations import Stroke
 
 Desk = Any
 
@@ -253,17 +254,44 @@ def test_live_off_waits_for_update(labelled: Desk) -> None:
     assert controller.result is not before
 
 
-def test_a_disk_that_is_full_takes_the_stroke_off_the_screen(labelled: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from voxloop.errors import StorageError
+def test_a_full_disk_is_said_once_and_nothing_is_lost(
+    labelled: Desk, project_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def full(_event: Stroke) -> None:
-        raise StorageError("no space left; the last edit was not saved")
+    controller, before = labelled.controller, len(log_of(project_folder))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        for z in (6, 8, 10):
+            labelled.drag([(z, 20, 5), (z, 20, 40)])
+        controller.undo()
+        controller.try_again()
+        labelled.updated()
+        assert len(warnings_of(labelled)) == 1
+        assert "No space left" in warnings_of(labelled)[0]
+        assert "NOT SAVED: 4 edits" in controller.saved_line()
+        assert (controller.layers.labels.data[8, 20, 5:41] == 2).all()  # all goes on
+        assert not controller.layers.labels.data[10].any()
+        assert controller.problem == ""
 
-    before = labelled.controller.layers.labels.data.copy()
-    monkeypatch.setattr(labelled.controller.project, "append", full)
-    labelled.drag([(8, 20, 5), (8, 20, 40)])
-    assert warnings_of(labelled) == ["no space left; the last edit was not saved"]
-    assert np.array_equal(labelled.controller.layers.labels.data, before)
+        # What would leave them out, or lose them, is refused.
+        controller.export("segmentation", tmp_path / "out.tif")
+        labelled.idle()
+        assert "would be missing" in warnings_of(labelled)[-1]
+        controller.open_path(tmp_path / "other.tif")
+        assert controller.project is not None
+        assert not controller.may_close()
+        assert controller.may_close()
+    assert len(log_of(project_folder)) == before
+    controller.try_again()
+    assert labelled.said[-1] == ("info", "everything is saved again")
+    assert controller.saved_line().startswith("all strokes saved")
+    assert len(log_of(project_folder)) == before + 4
+    shown = controller.layers.labels.data.copy()
+    controller.close_project()
+    labelled.open(project_folder)
+    assert np.array_equal(controller.layers.labels.data, shown)
 
 
 def test_a_labels_layer_that_was_deleted_comes_back(labelled: Desk) -> None:

@@ -225,3 +225,21 @@ def test_the_real_viewer_is_behind_the_proxy(viewer: ViewerModel) -> None:
 def test_settings_have_the_defaults_of_the_manifest() -> None:
     assert adapter.settings().live is True
     assert adapter.settings().brush_size == 5
+
+
+def test_actions_are_in_the_palette_until_they_are_taken_out() -> None:
+    from napari._app_model import get_app_model
+
+    app, called = get_app_model(), []
+
+    def ours() -> list[str]:
+        items = app.menus.get_menu(app.menus.COMMAND_PALETTE_ID)
+        return [item.command.id for item in items if getattr(item.command, "title", "") == "voxloop: jump"]
+
+    take_out = [adapter.add_to_palette({"jump": lambda n=n: called.append(n)}) for n in ("one", "two")]
+    for command in ours():
+        app.commands.execute_command(command)
+    assert sorted(called) == ["one", "two"]
+    for call in take_out:
+        call()
+    assert ours() == []

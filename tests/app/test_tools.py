@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from voxloop.app.feature_guide import estimate
 from voxloop.classify import Assessment
 from voxloop.project.annotations import ERASER
+from voxloop.specs import FeatureSpec
 
 Desk = Any
 
@@ -51,26 +54,49 @@ def test_the_supervoxel_tool_labels_whole_supervoxels(opened: Desk) -> None:
     assert controller.tool == "brush"
 
 
-@pytest.mark.parametrize("tool", ["fill", "polygon"])
-def test_fill_and_polygon_are_one_stroke(opened: Desk, tool: str) -> None:
-    controller = opened.controller
-    layer = controller.layers.labels
-    controller.tool = tool
-    assert layer.mode == tool
+def test_a_polygon_is_one_stroke(opened: Desk) -> None:
+    controller, layer = opened.controller, opened.controller.layers.labels
+    controller.tool = "polygon"
+    assert layer.mode == "polygon"
     opened.viewer.dims.set_point(0, layer.scale[0] * 3)
-    if tool == "fill":
-        layer.fill((3, 10, 10), 1)
-        expected = 64 * 64
-    else:
-        layer.paint_polygon([(3, 10, 10), (3, 10, 20), (3, 20, 20), (3, 20, 10)], 1)
-        expected = 121
-    assert np.count_nonzero(layer.data[3]) == np.count_nonzero(layer.data) == expected
+    layer.paint_polygon([(3, 10, 10), (3, 10, 20), (3, 20, 20), (3, 20, 10)], 1)
+    assert np.count_nonzero(layer.data[3]) == np.count_nonzero(layer.data) == 121
     (row,) = controller.overview.strokes
-    assert (row.source, row.n_voxels) == (tool, expected)
+    assert (row.source, row.n_voxels) == ("polygon", 121)
     controller.undo()
     assert not layer.data.any()
     controller.press_digit(2)
-    assert layer.mode == tool  # another class keeps the tool
+    assert layer.mode == "polygon"  # another class keeps the tool
+
+
+def test_fill_stays_inside_of_what_is_drawn(opened: Desk) -> None:
+    controller, layer = opened.controller, opened.controller.layers.labels
+    opened.viewer.dims.set_point(0, layer.scale[0] * 3)
+    controller.brush_size = 1
+    corners = [(3, 10, 10), (3, 10, 20), (3, 20, 20), (3, 20, 10), (3, 10, 10)]
+    for start, end in pairwise(corners):
+        opened.drag([start, end])
+    outline = np.count_nonzero(layer.data)
+    assert outline == 40
+    controller.tool = "fill"
+    layer.fill((3, 15, 15), 1)
+    assert np.count_nonzero(layer.data[3]) == np.count_nonzero(layer.data) == 121
+    assert controller.overview.strokes[0].source == "fill"
+    controller.undo()
+    assert np.count_nonzero(layer.data) == outline
+
+    # Outside of it nothing bounds the fill; beside a line from edge to edge something does.
+    shown = layer.data.copy()
+    layer.fill((3, 40, 40), 1)
+    assert np.array_equal(layer.data, shown)
+    assert len(controller.overview.strokes) == 4
+    assert "nothing bounds this place" in opened.said[-1][1]
+    controller.tool = "brush"
+    opened.drag([(3, 30, 0), (3, 30, 63)])
+    controller.tool = "fill"
+    layer.fill((3, 40, 40), 1)
+    assert (layer.data[3, 30:] == 1).all()
+    assert not layer.data[3, 21:30].any()
 
 
 def test_the_eraser_and_back_to_the_tool(opened: Desk) -> None:
@@ -178,3 +204,55 @@ def test_another_strategy_is_followed_at_once(labelled: Desk) -> None:
     controller.slices.suggest()
     labelled.until(lambda: not controller.slices.is_busy)
     assert controller.slices.current is not None
+
+
+def test_one_slice_is_decided_voxel_by_voxel_until_the_labels_change(labelled: Desk) -> None:
+    controller, viewer = labelled.controller, labelled.viewer
+    viewer.dims.set_point(0, controller.layers.labels.scale[0] * 2)
+    controller.refined.toggle()
+    labelled.until(lambda: controller.refined.is_on)
+    layer = viewer.layers["voxel by voxel"]
+    assert layer.data.shape == (1, 64, 64)
+    assert np.array_equal(layer.data[0], controller.need_project().refine_slice(2))
+    assert layer.translate[0] == controller.layers.labels.scale[0] * 2
+    assert not controller.layers.prediction.visible
+    assert viewer.layers.selection.active is controller.layers.labels
+    controller.refined.toggle()
+    assert "voxel by voxel" not in viewer.layers
+    assert controller.layers.prediction.visible
+
+    controller.refined.toggle()
+    labelled.until(lambda: controller.refined.is_on)
+    labelled.drag([(9, 5, 5), (9, 5, 20)])
+    labelled.updated()
+    assert not controller.refined.is_on
+    assert controller.layers.prediction.visible
+    controller.toggle_prediction()
+    controller.refined.toggle()
+    labelled.until(lambda: controller.refined.is_on)
+    controller.refined.toggle()
+    assert not controller.layers.prediction.visible  # it was hidden before
+    assert [line for level, line in labelled.said if level != "info"] == []
+
+
+def test_features_are_suggested_and_chosen(labelled: Desk) -> None:
+    controller = labelled.controller
+    for z in (5, 8, 11):
+        for digit, y in ((1, 5), (2, 45)):
+            controller.press_digit(digit)
+            labelled.drag([(z, y, 5), (z, y, 20)])
+    labelled.updated()
+    controller.features.suggest()
+    labelled.until(lambda: controller.features.found)
+    spec = controller.features.found.spec
+    assert spec == controller.need_project().suggest_features().spec
+    controller.features.take()
+    assert controller.need_project().specs.features == spec
+    assert controller.features.found is None
+    assert labelled.said == []
+
+
+def test_what_features_cost_grows_with_voxels_and_channels() -> None:
+    spec = FeatureSpec()
+    assert estimate(spec, (128, 160, 160), 1) == "61 responses a voxel: about 2 s of processor time."
+    assert estimate(spec, (1280, 160, 1600), 2).startswith("122 responses a voxel: about 8 min")

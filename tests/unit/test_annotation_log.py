@@ -1,5 +1,6 @@
 """The file of annotation events: what it holds, what it refuses, what it recovers."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -204,3 +205,44 @@ def test_opening_two_thousand_strokes(tmp_path: Path) -> None:
     indices, classes = AnnotationLog.open(path, [(20, 30, 50)], read_only=True).annotations.labelled_voxels(0)
     labels = dict(zip(indices.tolist(), classes.tolist(), strict=True))
     assert labels == {index: class_id for index, class_id in expected.items() if class_id}
+
+
+def test_what_a_full_disk_refuses_is_kept_in_order_until_it_can_be_saved(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    log = AnnotationLog.open(path, SHAPES)
+    good = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        log.keep(STROKE)
+        log.keep(Undo())
+        assert log.n_unsaved == 2
+        with pytest.raises(StorageError, match="No space left"):
+            log.save()
+        with pytest.raises(StorageError, match="No space left"):
+            log.append(Redo())  # what must be on the disk comes after what is not there yet
+        with pytest.raises(InputError):
+            log.keep(Stroke(image=7, class_id=1, runs=[[1, 2, 0, 4]]))
+    assert log.n_unsaved == 2
+    assert path.read_bytes() == good
+    log.keep(Redo())
+    assert log.n_unsaved == 0
+    log.close()
+    with pytest.raises(ProjectError, match="not open for writing"):
+        log.keep(Undo())
+    again = AnnotationLog.open(path, SHAPES, read_only=True).annotations
+    assert again.n_events == log.annotations.n_events
+    assert again.strokes == log.annotations.strokes != ()
+
+
+def test_nothing_is_kept_of_an_edit_that_another_program_came_before(path: Path) -> None:
+    with AnnotationLog.open(path, SHAPES) as log:
+        with path.open("ab") as other:
+            other.write(b"something\n")
+        with pytest.raises(ProjectError, match="changed by another program"):
+            log.keep(STROKE)
+        assert log.n_unsaved == 0
+        assert len(log.annotations.strokes) == 1

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from psygnal import Signal
+
 from voxloop.app import napari_adapter as adapter
-from voxloop.app.keys import HELP_LINE, KEYS
+from voxloop.app.feature_guide import FeatureGuide
+from voxloop.app.keys import HELP_LINE, KEYS, STEPS, Key
 from voxloop.app.labelling import Labelling, Tool
 from voxloop.app.layers import LoadedImage
 from voxloop.app.live_session import LiveSession, ago
 from voxloop.app.overview import Overview
 from voxloop.app.plane_view import PlaneView
 from voxloop.app.preview import Previews
+from voxloop.app.refined_view import RefinedView
 from voxloop.app.review import Review
 from voxloop.app.session import CLOSING_SECONDS, Dispatch
 from voxloop.app.side_views import SideViews
@@ -35,29 +40,41 @@ class Controller(LiveSession):
         Painting on the image on screen.
     slices, plane, review
         Where to label next: suggested slices and planes, and the queue of supervoxels to confirm.
-    previews, sides, solid
+    features
+        Which features are worth it.
+    previews, refined, sides, solid
         What is shown in the slices for a while, and beside them.
     overview
         What has been labelled so far.
     saved_at
         When the last stroke was saved (`time.monotonic`), or None.
+    keys, palette
+        What can be done, by key and by what it does.
     """
+
+    step_wanted = Signal(int)
 
     def __init__(self, viewer: Any, *, dispatch: Dispatch, debounce: float = 0.05, live: bool = True) -> None:
         super().__init__(viewer, dispatch=dispatch, debounce=debounce, live=live)
         self.labelling: Labelling | None = None
         self.saved_at: float | None = None
+        self._is_refused = self._is_loss_known = False
         self._brush_size = 5
         self.previews = Previews(self)
         self.slices = SliceGuide(self)
         self.plane = PlaneView(self)
         self.review = Review(self)
+        self.features = FeatureGuide(self)
+        self.refined = RefinedView(self)
         self.sides = SideViews(self)
         self.overview = Overview(self)
         self.solid = SolidView(self)
         self.learned = self.overview.note
-        self.keys: dict[str, Callable[[], None]] = {k.key: attrgetter(k.action)(self) for k in KEYS if k.action}
-        self.keys |= {str(digit): self._digit_key(digit) for digit in range(10)}
+        actions = {key: attrgetter(key.action)(self) for key in KEYS if key.action}
+        self.keys: dict[str, Callable[[], None]] = {key.key: call for key, call in actions.items() if key.key}
+        self.keys |= {str(digit): partial(self.press_digit, digit) for digit in range(1, 10)}
+        self.palette: dict[str, Callable[[], None]] = {_in_palette(key): call for key, call in actions.items()}
+        self.palette |= {f"step {name}": partial(self.step_wanted.emit, n) for n, name in enumerate(STEPS)}
         viewer.layers.events.removed.connect(self._layer_removed)
 
     # Classes and strokes
@@ -88,6 +105,10 @@ class Controller(LiveSession):
             self.review.assign(class_id)
         else:
             self.select(class_id)
+
+    def erase(self) -> None:
+        """Take the eraser."""
+        self.press_digit(ERASER)
 
     def add_class(self, name: str) -> None:
         """Add a class and take the brush for it."""
@@ -151,6 +172,8 @@ class Controller(LiveSession):
         """Return whether everything is on the disk, in one line."""
         if self.project is None:
             return ""
+        if n := self.project.n_unsaved:
+            return f"<b>NOT SAVED: {n} edits</b>. The disk takes nothing; they are in memory, and tried again."
         return "all strokes saved" if self.saved_at is None else f"all strokes saved, last {ago(self.saved_at)}"
 
     # What is shown
@@ -191,7 +214,23 @@ class Controller(LiveSession):
 
     def toggle_whole(self) -> None:
         """Paint whole supervoxels, or a trail again."""
-        self.tool = "brush" if self.tool == "supervoxels" else "supervoxels"
+        self._toggle_tool("supervoxels")
+
+    def toggle_fill(self) -> None:
+        """Fill outlines, or paint a trail again."""
+        self._toggle_tool("fill")
+
+    def toggle_polygon(self) -> None:
+        """Draw polygons, or paint a trail again."""
+        self._toggle_tool("polygon")
+
+    def compute_supervoxels(self) -> None:
+        """Compute the supervoxels if they are missing or stale."""
+        self.compute("supervoxels")
+
+    def compute_features(self) -> None:
+        """Compute the features, and what they need, if they are missing or stale."""
+        self.compute("features")
 
     def toggle_strokes(self) -> None:
         """Show or hide the list of strokes."""
@@ -218,13 +257,42 @@ class Controller(LiveSession):
             worker.close(CLOSING_SECONDS)
         super().close()
 
+    def save(self) -> None:
+        """Write what the disk refused before, if anything; say it when it begins to refuse, and when it is over."""
+        project, was_refused = self.need_project(), self._is_refused
+        try:
+            project.save()
+        except VoxloopError as error:
+            self._is_refused = True
+            if not was_refused:
+                self.notified.emit("error", f"{error}. Go on: edits are in memory, and saved as soon as it can be")
+            return
+        self.saved_at, self._is_refused = time.monotonic(), False
+        if was_refused:
+            self.notified.emit("info", "everything is saved again")
+
+    def try_again(self) -> None:
+        """Save what could not be saved before; to be called now and then."""
+        if self.project is not None and self.project.n_unsaved:
+            self.save()
+
+    def may_close(self) -> bool:
+        """Return whether nothing would be lost now; the second time that this is asked, the answer is yes."""
+        n = self.project.n_unsaved if self.project else 0
+        if n == 0 or self._is_loss_known:
+            return True
+        self._is_loss_known = True
+        self.notified.emit("error", f"{n} edits are not saved: make room on the disk, or close again to lose them")
+        return False
+
     # Behind the scenes
 
     def _forget_views(self) -> None:
         """Take away what is shown beside the slices: another image comes, or none."""
         self.previews.clear()
-        for view in (self.slices, self.plane, self.review, self.sides, self.solid, self.overview):
+        for view in (self.slices, self.plane, self.review, self.features, self.refined, self.sides, self.solid):
             view.forget()
+        self.overview.forget()
 
     def _show(self, image: LoadedImage) -> None:
         self._forget_views()
@@ -248,7 +316,7 @@ class Controller(LiveSession):
 
     def _show_supervoxels(self, supervoxels: Supervoxels) -> None:
         self.previews.clear()
-        for view in (self.slices, self.plane, self.review, self.solid):
+        for view in (self.slices, self.plane, self.review, self.features, self.refined, self.solid):
             view.forget()
         super()._show_supervoxels(supervoxels)
         self._bind_keys()
@@ -293,7 +361,7 @@ class Controller(LiveSession):
 
     def labels_changed(self) -> None:
         """Take note that labels have changed: show it, and learn from it if that is wanted."""
-        self.saved_at = time.monotonic()
+        self.save()
         self.changed.emit("labels")
         if self.live:
             self.request_update()
@@ -307,9 +375,13 @@ class Controller(LiveSession):
         world = self.layers.labels.data_to_world(voxel)
         adapter.look_at(self.viewer, axis, tuple(float(w) for w in world))
 
+    def _toggle_tool(self, tool: Tool) -> None:
+        self.tool = "brush" if self.tool == tool else tool
+
     def _toggle(self, name: str) -> None:
         if self.layers is not None:
             self.layers.toggle(getattr(self.layers, name))
 
-    def _digit_key(self, digit: int) -> Callable[[], None]:
-        return lambda: self.press_digit(digit)
+
+def _in_palette(key: Key) -> str:
+    return f"{key.does} ({key.shown})" if key.shown else key.does

@@ -27,14 +27,15 @@ from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
 from voxloop.app.data_page import DataPage
 from voxloop.app.export_page import ExportPage
+from voxloop.app.features_page import FeaturesPage
+from voxloop.app.keys import STEPS
 from voxloop.app.label_page import LabelPage
-from voxloop.app.pages import FeaturesPage, KeysPage, SupervoxelsPage, choice
+from voxloop.app.pages import KeysPage, SupervoxelsPage, choice
 from voxloop.app.panels import Panels
 from voxloop.app.strokes_page import StrokesPage
 from voxloop.project import warm_up
 from voxloop.project.jobs import JobState
 
-STEPS = ("Data", "Supervoxels", "Features", "Label", "Export")
 _DATA, _LABEL, _KEYS, _STROKES = 0, 3, 5, 6
 _MARKS = {"ready": "✓", "stale": "●", "missing": "○"}
 _MARK_TIPS = {"ready": "done", "stale": "something it depends on has changed", "missing": "not computed yet"}
@@ -106,7 +107,12 @@ class Dock(QWidget):
         self._clock = QTimer(self)
         self._clock.timeout.connect(self._tick)
         self._clock.start(500)
+        self._saver = QTimer(self)
+        self._saver.timeout.connect(self.controller.try_again)
+        self._saver.start(2000)
         adapter.skip_picking(adapter.main_canvas(viewer))
+        self.controller.step_wanted.connect(self.show_step)
+        self._clear_palette = adapter.add_to_palette(self.controller.palette)
         adapter.before_closing(viewer, self.close_down)
         self.destroyed.connect(self._dispatch.close)
         warm_up_once()
@@ -133,12 +139,17 @@ class Dock(QWidget):
         self.controller.propose(event.mimeData().urls()[0].toLocalFile())
         self.show_step(_DATA)
 
-    def close_down(self) -> None:
-        """Stop everything before the window goes."""
+    def close_down(self) -> bool:
+        """Stop everything before the window goes; return False if something would be lost with it."""
+        if not self.controller.may_close():
+            return False
         self._clock.stop()
+        self._saver.stop()
+        self._clear_palette()
         self._dispatch.close()
         self.controller.close()
         self.panels.close()
+        return True
 
     # Behind the scenes
 

@@ -34,7 +34,7 @@ _AXES = "zyx"
 _TOOLS: tuple[tuple[Tool, str, str], ...] = (
     ("brush", "Brush", "paint a trail"),
     ("supervoxels", "Supervoxels", "label the whole supervoxels that the trail touches"),
-    ("fill", "Fill", "click to fill a closed outline of one class, or what is unlabelled"),
+    ("fill", "Fill", "click inside a closed outline, or on one side of a line from edge to edge"),
     ("polygon", "Polygon", "click corner by corner; a double click closes and fills it, Escape drops it"),
 )
 _STRATEGIES = {
@@ -242,6 +242,11 @@ class LabelPage(Page):
             box.clicked.connect(lambda _on, toggle=toggle: toggle())
             self.shown[name] = box
             grid.addWidget(box, index // 2, index % 2)
+        self.refined = QCheckBox("voxel by voxel (M)")
+        self.refined.setToolTip("decide this slice voxel by voxel near boundaries; takes some seconds")
+        self.refined.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.refined.clicked.connect(lambda _on: self.controller.refined.toggle())
+        grid.addWidget(self.refined, 2, 0, 1, 2)
         row = QHBoxLayout()
         row.addWidget(QLabel("Plane (V)"))
         self.planes = [choice(name) for name in ("xy", "xz", "yz")]
@@ -249,7 +254,7 @@ class LabelPage(Page):
             plane.clicked.connect(lambda _on, axis=axis: self.controller.view_along(axis))
             row.addWidget(plane)
         row.addStretch()
-        grid.addLayout(row, 2, 0, 1, 2)
+        grid.addLayout(row, 3, 0, 1, 2)
         row = QHBoxLayout()
         row.addWidget(QLabel("Beside it"))
         self.sides, self.solid = choice("side views (B)"), choice("3D (D)")
@@ -260,7 +265,7 @@ class LabelPage(Page):
         row.addWidget(self.sides)
         row.addWidget(self.solid)
         row.addStretch()
-        grid.addLayout(row, 3, 0, 1, 2)
+        grid.addLayout(row, 4, 0, 1, 2)
         self.box.addWidget(group)
 
     def _add_guidance(self) -> None:
@@ -372,6 +377,7 @@ class LabelPage(Page):
             layer = getattr(self.controller.layers, name)
             box.setEnabled(layer is not None)
             box.setChecked(layer is not None and layer.visible)
+        self.refined.setChecked(self.controller.refined.is_on)
         for axis, plane in enumerate(self.planes):
             plane.setChecked(axis == adapter.looked_along(self.controller.viewer))
         self.sides.setChecked(self.controller.sides.is_on)

@@ -12,7 +12,7 @@ from voxloop.app import napari_adapter as adapter
 from voxloop.app.layers import ProjectLayers
 from voxloop.errors import InputError, VoxloopError
 from voxloop.project import Project
-from voxloop.project.annotations import ERASER, Event, Group, Stroke
+from voxloop.project.annotations import ERASER, Event, Group, Redo, Stroke, Undo
 from voxloop.project.guidance import supervoxel_mask
 from voxloop.project.live import LiveImage
 from voxloop.project.runs import Runs, runs_from_mask, runs_from_points
@@ -94,7 +94,7 @@ class Labelling:
     def append(self, event: Event) -> None:
         """Write an event to the log and show what follows from it; a refusal changes nothing."""
         try:
-            self._project.append(event)
+            self._project.keep(event)
         except VoxloopError as error:
             self._refused(str(error))
             return
@@ -103,11 +103,11 @@ class Labelling:
 
     def undo(self, _layer: Any = None) -> None:
         """Take the last step back."""
-        self._step(self._project.undo, possible=self._project.annotations.can_undo, nothing="there is nothing to undo")
+        self._step(Undo(), possible=self._project.annotations.can_undo, nothing="there is nothing to undo")
 
     def redo(self, _layer: Any = None) -> None:
         """Do the step again that was undone last."""
-        self._step(self._project.redo, possible=self._project.annotations.can_redo, nothing="there is nothing to redo")
+        self._step(Redo(), possible=self._project.annotations.can_redo, nothing="there is nothing to redo")
 
     def label_supervoxel(self, image: LiveImage, supervoxel: int, class_id: int) -> None:
         """Label all voxels of a supervoxel."""
@@ -132,6 +132,12 @@ class Labelling:
         voxels, values = adapter.changed_voxels(event.value)
         layer = event.source
         adapter.forget_history(layer)
+        if self._tool == "fill" and _is_unbounded(voxels, layer.data.shape):
+            self._take_off(layer, voxels)
+            self._refused(
+                "nothing bounds this place: draw a closed outline, or a line from edge to edge, and fill in it"
+            )
+            return
         is_whole = self._tool == "supervoxels" and self.tables is not None
         try:
             strokes = [
@@ -143,19 +149,22 @@ class Labelling:
                 )
                 for value in np.unique(values)
             ]
-            self._project.append(strokes[0] if len(strokes) == 1 else Group(edits=tuple(strokes)))
+            self._project.keep(strokes[0] if len(strokes) == 1 else Group(edits=tuple(strokes)))
         except VoxloopError as error:
-            layer.data[tuple(voxels.T)] = 0
-            self.show()
+            self._take_off(layer, voxels)
             self._refused(self._reason(error))
             return
         if is_whole:
-            layer.data[tuple(voxels.T)] = 0
-            self.show()
+            self._take_off(layer, voxels)
         else:
             self._shown = self._project.annotations.labelled_voxels(self._image)[0]
             self._layers.painted(layer)
         self._edited()
+
+    def _take_off(self, layer: Any, voxels: NDArray[np.int64]) -> None:
+        """Show what the log says where something else was just painted."""
+        layer.data[tuple(voxels.T)] = 0
+        self.show()
 
     def _runs(self, voxels: NDArray[np.int64], *, whole: bool) -> Runs:
         """Return the runs of voxels, or of the whole supervoxels that they lie in."""
@@ -171,13 +180,13 @@ class Labelling:
             return "add a class first: there is none to paint with"
         return str(error)
 
-    def _step(self, step: Callable[[], None], *, possible: bool, nothing: str) -> None:
+    def _step(self, step: Undo | Redo, *, possible: bool, nothing: str) -> None:
         if not possible:
             self._refused(nothing)
             return
         before = self._project.annotations.classes
         try:
-            step()
+            self._project.keep(step)
         except VoxloopError as error:
             self._refused(str(error))
             return
@@ -185,3 +194,10 @@ class Labelling:
         self._edited()
         if before != self._project.annotations.classes:
             self._refused("that step was a change of the classes; Ctrl+Shift+Z or Ctrl+Z takes it back")
+
+
+def _is_unbounded(voxels: NDArray[np.int64], shape: tuple[int, ...]) -> bool:
+    """Return whether voxels (v, 3) of one slice reach all four edges of it: no outline holds them together."""
+    first, last = voxels.min(axis=0), voxels.max(axis=0)
+    across = [axis for axis in range(3) if first[axis] < last[axis]]
+    return len(across) > 1 and all(first[axis] == 0 and last[axis] == shape[axis] - 1 for axis in across)

@@ -130,6 +130,7 @@ class ProjectLayers:
         voxels = np.zeros(record.shape, np.uint16) if leader is None else leader.labels.data
         self.labels = viewer.add_labels(voxels, name="labels", opacity=LABELS_OPACITY, **self._place)
         adapter.paint_to_release(self.labels)
+        adapter.announce_when_written(self.labels)
         viewer.layers.selection.active = self.labels
         if leader is not None:
             self._follow(leader)

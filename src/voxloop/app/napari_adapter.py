@@ -5,6 +5,7 @@ Each function has a test in `tests/app/test_napari_adapter.py` that fails when n
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ Viewer = Any
 
 _CROSSHAIR = (1.0, 1.0, 1.0, 0.45)
 _WELL_INSIDE = 0.7  # of the way from the middle of the view to its edge
+_palettes = itertools.count()
 _NOTIFIERS = {
     "info": notifications.show_info,
     "warning": notifications.show_warning,
@@ -57,6 +59,20 @@ def _stroke(layer: Labels, event: Any) -> Iterator[None]:
             last = here
             if event.type == "mouse_release":
                 return
+
+
+def announce_when_written(layer: Labels) -> None:
+    """Let `layer` say that it was filled once that is done, where napari says it just before: it may be refused."""
+    for name in ("fill", "paint_polygon"):
+        setattr(layer, name, _announced(layer, getattr(layer, name)))
+
+
+def _announced(layer: Labels, paint: Callable[..., None]) -> Callable[..., None]:
+    def call(*arguments: Any, **options: Any) -> None:
+        with layer.block_history():
+            paint(*arguments, **options)
+
+    return call
 
 
 def changed_voxels(item: list[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -227,6 +243,20 @@ def unbind_keys(parent: Any, keys: Mapping[str, Any]) -> None:
         parent.bind_key(key, None)
 
 
+def add_to_palette(actions: Mapping[str, Callable[[], None]]) -> Callable[[], None]:
+    """Add actions, by what they do, to the command palette; return a function that takes them out again."""
+    from app_model.types import Action
+    from napari._app_model import get_app_model
+
+    number = next(_palettes)  # each window has entries of its own
+    return get_app_model().register_actions(
+        [
+            Action(id=f"voxloop.dock-{number}.action-{index}", title=f"voxloop: {does}", callback=call)
+            for index, (does, call) in enumerate(actions.items())
+        ]
+    )
+
+
 def show_help(viewer: Viewer, layer: Layer, line: str) -> None:
     """Show `line` in the status bar while `layer` is active, where napari would list keys that it no longer has."""
     layer.help = line
@@ -368,15 +398,16 @@ def share_room(viewer: Viewer, panels: Mapping[str, Any]) -> None:
         window.resizeDocks(beside[:2], [window.height() // 2] * 2, Qt.Orientation.Vertical)
 
 
-def before_closing(viewer: Viewer, close: Callable[[], None]) -> None:
-    """Call `close` when the viewer's window is about to be closed."""
+def before_closing(viewer: Viewer, close: Callable[[], bool]) -> None:
+    """Call `close` when the viewer's window is about to be closed; unless it returns True the window stays."""
     from qtpy.QtCore import QEvent, QObject
 
     class Watcher(QObject):
         def eventFilter(self, _watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-            if event.type() == QEvent.Type.Close:
-                close()
-            return False
+            if event.type() != QEvent.Type.Close or close():
+                return False
+            event.ignore()
+            return True
 
     window = viewer.window._qt_window
     window.installEventFilter(Watcher(window))

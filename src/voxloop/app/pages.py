@@ -1,4 +1,4 @@
-"""What the pages have in common, and the steps Supervoxels and Features and the list of keys."""
+"""What the pages have in common, the step Supervoxels and the list of keys."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QGridLayout,
-    QGroupBox,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -30,20 +28,12 @@ from voxloop.app.keys import KEYS
 from voxloop.app.preview import SLAB_DEPTH, SLAB_WIDTH
 from voxloop.errors import InputError
 from voxloop.project.images import Crop
-from voxloop.specs import FAMILIES, SIGMAS, default_size
+from voxloop.specs import default_size
 
 _STATE_LINES = {
     "ready": "Done; nothing that it depends on has changed.",
     "stale": "Out of date: a setting has changed since it was computed.",
     "missing": "Not computed yet. The defaults suit most images.",
-}
-_FAMILY_NAMES = {
-    "gaussian": "brightness",
-    "laplacian": "edges (Laplacian)",
-    "gradient_magnitude": "edges (gradient)",
-    "difference_of_gaussians": "blobs",
-    "structure_tensor": "texture (structure tensor)",
-    "hessian": "lines and sheets (Hessian)",
 }
 
 
@@ -238,83 +228,20 @@ class SupervoxelsPage(StagePage):
             self.controller.previews.supervoxels()
 
 
-class FeaturesPage(StagePage):
-    """Which filters describe the supervoxels."""
-
-    stage, title = "features", "features"
-
-    def add_settings(self) -> None:
-        """Add the families of filters, the sigmas and the context."""
-        self.box.addWidget(hint("Filters describe each supervoxel by brightness, edges and texture at several scales."))
-        self.families = {family: QCheckBox(_FAMILY_NAMES[family]) for family in FAMILIES}
-        self.sigmas = {sigma: QCheckBox(f"{sigma:g}") for sigma in SIGMAS}
-        kinds, scales = QGroupBox("Filters"), QGroupBox("Scales: sigma in voxels of the finest axis")
-        column = QVBoxLayout(kinds)
-        for box in self.families.values():
-            column.addWidget(box)
-        grid = QGridLayout(scales)
-        for index, box in enumerate(self.sigmas.values()):
-            grid.addWidget(box, index // 4, index % 4)
-        for box in (*self.families.values(), *self.sigmas.values()):
-            box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-            box.clicked.connect(lambda _checked: self._choose())
-        self.box.addWidget(kinds)
-        self.box.addWidget(scales)
-        self._add_preview()
-
-    def _add_preview(self) -> None:
-        group = QGroupBox("Look at one of them")
-        column = QVBoxLayout(group)
-        row = QHBoxLayout()
-        column.addLayout(row)
-        self.family, self.sigma = QComboBox(), QComboBox()
-        for family, name in _FAMILY_NAMES.items():
-            self.family.addItem(name, family)
-        for sigma in SIGMAS:
-            self.sigma.addItem(f"sigma {sigma:g}", sigma)
-        self.sigma.setCurrentIndex(SIGMAS.index(1.6))
-        self.preview = choice("Show on this slice")
-        self.preview.setToolTip("follows the slice; computes nothing else")
-        for box in (self.family, self.sigma):
-            box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-            box.activated.connect(lambda _index: self._show_feature())
-            row.addWidget(box, 1)
-        self.preview.clicked.connect(self._show_feature)
-        column.addWidget(self.preview)
-        self.box.addWidget(group)
-
-    def _show_feature(self) -> None:
-        if self.preview.isChecked():
-            self.controller.previews.feature(self.family.currentData(), self.sigma.currentData())
-        else:
-            self.controller.previews.clear()
-
-    def show_settings(self) -> None:
-        """Show the settings of the open project."""
-        self.preview.setChecked(self.controller.previews.cell is not None)
-        spec = self.controller.project.specs.features
-        for family, box in self.families.items():
-            box.setChecked(family in spec.families)
-        for sigma, box in self.sigmas.items():
-            box.setChecked(sigma in spec.sigmas)
-
-    def _choose(self) -> None:
-        own = [s for s in self.controller.project.specs.features.sigmas if s not in self.sigmas]
-        sigmas = sorted([*own, *(sigma for sigma, box in self.sigmas.items() if box.isChecked())])
-        families = tuple(family for family, box in self.families.items() if box.isChecked())
-        planar = [s for s in self.controller.project.specs.features.sigmas_2d if s in sigmas]
-        self.controller.configure(features={"families": families, "sigmas": tuple(sigmas), "sigmas_2d": tuple(planar)})
-
-
 class KeysPage(Page):
     """All keys; F1 shows and hides it."""
 
     def __init__(self, controller: Controller) -> None:
         super().__init__(controller)
-        self.box.addWidget(hint("Keys work while the mouse is over the image. F1 or Label goes back."))
+        self.box.addWidget(
+            hint(
+                "Keys work while the mouse is over the image; F1 or Label goes back. The command palette of napari "
+                "(Ctrl+Shift+P) finds all of this and more under voxloop."
+            )
+        )
         grid = QGridLayout()
         grid.setVerticalSpacing(6)
-        for row, key in enumerate(KEYS):
+        for row, key in enumerate(key for key in KEYS if key.shown):
             shown = QLabel(f"<b>{key.shown}</b>")
             grid.addWidget(shown, row, 0)
             grid.addWidget(hint(key.does), row, 1)

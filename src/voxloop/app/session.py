@@ -12,7 +12,7 @@ from psygnal import Signal
 
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.layers import LoadedImage, ProjectLayers
-from voxloop.errors import ProjectError, VoxloopError
+from voxloop.errors import ProjectError, StorageError, VoxloopError
 from voxloop.io import open_volume
 from voxloop.project import BatchItem, Project, batch, is_project
 from voxloop.project.computed import Stage, State
@@ -23,6 +23,8 @@ from voxloop.supervoxels import Supervoxels
 from voxloop.volume import Volume
 
 FIRST_CLASSES = ("background", "foreground")
+
+NO_PROJECT = "open an image first: the step Data does"
 
 # A block of work ends sooner; closing the window waits no longer for it.
 CLOSING_SECONDS = 3.0
@@ -209,7 +211,10 @@ class Session:
 
     def compute(self, upto: Stage = "features") -> None:
         """Compute what is missing or stale, up to a stage."""
-        project = self.need_project()
+        if self.project is None:
+            self.notified.emit("info", NO_PROJECT)
+            return
+        project = self.project
         images = range(len(project.images))
         if upto == "supervoxels":
             self.run(
@@ -233,7 +238,7 @@ class Session:
         image = self.image
 
         def work() -> list[Path]:
-            with self._snapshot() as snapshot:
+            with self.snapshot() as snapshot:
                 return snapshot.export(source, path, image=image, overwrite=overwrite, **options)
 
         def done(files: list[Path]) -> None:
@@ -246,7 +251,7 @@ class Session:
         """Segment more files with the classifier of this moment; one that fails does not stop the others."""
 
         def work() -> list[BatchItem]:
-            with self._snapshot() as snapshot:
+            with self.snapshot() as snapshot:
                 return batch(
                     snapshot.model(),
                     images,
@@ -280,17 +285,19 @@ class Session:
             raise ProjectError("no project is open")
         return self.project
 
-    # Behind the scenes
-
-    def _snapshot(self) -> Project:
+    def snapshot(self) -> Project:
         """Return the project as it is now, opened to look at only: it keeps the labels of this moment.
 
         Features do not depend on labels; what is missing of them is computed in the project itself first.
         """
         project = self.need_project()
+        if n := project.n_unsaved:
+            raise StorageError(f"{n} edits are not saved yet and would be missing: make room on the disk first")
         for index in range(len(project.images)):
             project.features(index)
         return Project.open(project.folder, read_only=True, progress=self._jobs.progress)
+
+    # Behind the scenes
 
     def _open(self, folder: Path, image: str | os.PathLike[str] | Volume | None, **options: Any) -> None:
         def work() -> tuple[Project, LoadedImage] | Moved:
@@ -311,6 +318,9 @@ class Session:
                 project.close()
                 raise
 
+        if self.project is not None and (n := self.project.n_unsaved):
+            self.notified.emit("error", f"{n} edits are not saved yet: make room on the disk first")
+            return
         if not self.is_busy:
             self.close_project()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -15,6 +16,8 @@ from pydantic_core import from_json
 from voxloop.errors import InputError, MissingFileError, ProjectError, StorageError, VoxloopError
 from voxloop.io.atomic import reason_of, storing, sync
 from voxloop.project.annotations import Annotations, Event, Record
+
+logger = logging.getLogger(__name__)
 
 
 class AnnotationLog:
@@ -40,6 +43,7 @@ class AnnotationLog:
         self._file = file
         self._size = size
         self._torn = False
+        self._kept: list[bytes] = []
 
     @classmethod
     def open(cls, path: str | Path, shapes: Iterable[Sequence[int]], *, read_only: bool = False) -> Self:
@@ -87,17 +91,67 @@ class AnnotationLog:
         StorageError
             If it could not be written. The file and the annotations are then as before, and the next append may work.
         """
-        if self._file is None:
-            raise ProjectError(f"{self.path.name} is not open for writing")
+        file = self._writable()
+        self.save()
         record = self.annotations.stamp(event)
-        line = record.model_dump_json().encode() + b"\n"
-        try:
-            self._write(self._file, line)
-        except OSError as error:
-            raise StorageError(f"cannot write {self.path}: {reason_of(error)}; the last edit was not saved") from error
-        self._size += len(line)
+        self._put(file, _line_of(record))
         self.annotations.apply(record)
         return record
+
+    def keep(self, event: Event) -> Record:
+        """Apply `event`, and write it; if the disk refuses it, keep it in memory until `save` succeeds.
+
+        For somebody who goes on working while a full disk is being cleared.
+
+        Raises
+        ------
+        InputError, ProjectError
+            As `append`; nothing has changed then.
+        """
+        self._writable()
+        record = self.annotations.stamp(event)
+        self._kept.append(_line_of(record))
+        try:
+            self.save()
+        except StorageError:
+            pass  # `n_unsaved` says so
+        except ProjectError:
+            self._kept.pop()
+            raise
+        self.annotations.apply(record)
+        return record
+
+    def save(self) -> None:
+        """Write what `keep` could not write.
+
+        Raises
+        ------
+        ProjectError
+            As `append`.
+        StorageError
+            If it still cannot be written; it stays in memory.
+        """
+        file = self._writable()
+        if self._kept:
+            self._put(file, b"".join(self._kept))
+            self._kept.clear()
+
+    @property
+    def n_unsaved(self) -> int:
+        """Number of events that are in memory only."""
+        return len(self._kept)
+
+    def _writable(self) -> FileIO:
+        if self._file is None:
+            raise ProjectError(f"{self.path.name} is not open for writing")
+        return self._file
+
+    def _put(self, file: FileIO, lines: bytes) -> None:
+        try:
+            self._write(file, lines)
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path}: {reason_of(error)}; the last edit was not saved") from error
+        self._size += len(lines)
 
     def _write(self, file: FileIO, line: bytes) -> None:
         """Write `line` after the last good one; whatever happens before the end, the next call starts there again."""
@@ -120,8 +174,12 @@ class AnnotationLog:
         self._torn = False
 
     def close(self) -> None:
-        """Let go of the file; the annotations stay readable."""
+        """Let go of the file; the annotations stay readable. What `keep` could not write is tried once more."""
         if self._file is not None:
+            try:
+                self.save()
+            except VoxloopError as error:
+                logger.error("%d edits are lost: %s", self.n_unsaved, error)
             self._file.close()
             self._file = None
 
@@ -169,6 +227,10 @@ def _replay(path: Path, annotations: Annotations) -> tuple[int, int]:
     except OSError as error:
         raise MissingFileError(f"cannot read {path}: {reason_of(error)}") from error
     return good, 0
+
+
+def _line_of(record: Record) -> bytes:
+    return record.model_dump_json().encode() + b"\n"
 
 
 def _record(document: Any) -> Record:

@@ -466,6 +466,19 @@ class ProjectFolder:
         """Write an annotation event; when this returns, it is on the disk."""
         self._log.append(event)
 
+    def keep(self, event: Event) -> None:
+        """Write an annotation event as `append` does; what the disk refuses counts too, in memory until `save`."""
+        self._log.keep(event)
+
+    def save(self) -> None:
+        """Write what `keep` could not; nothing else waits to be saved, ever."""
+        self._log.save()
+
+    @property
+    def n_unsaved(self) -> int:
+        """Number of annotation events that are in memory only, because the disk refused them."""
+        return self._log.n_unsaved
+
     def add_class(self, name: str, color: str | None = None) -> int:
         """Add a class and return its id; its colour is the next one of a palette unless given as ``#rrggbb``."""
         class_id = self.annotations.next_class_id
