@@ -17,6 +17,7 @@ from voxloop.blocks import Block, Box, Shape3
 from voxloop.errors import InputError
 from voxloop.features.scales import Scale, Taps, scale_of
 from voxloop.kernels import convolve, derivatives
+from voxloop.kernels.simd_taps import aligned
 from voxloop.specs import FAMILIES, FeatureFamily, FeatureSpec
 from voxloop.volume import Volume
 
@@ -333,9 +334,8 @@ class _StructureTensor:
             _mirror_signs(np.arange(extended.start[a], extended.stop[a]) * scale.steps[a], shape[a]) for a in range(3)
         )
         planes = 0 if scale.planar else 2 * scale.outer_margin[0] + thickness
-        return cls(
-            presmoothed, scale, (z, y, x), np.empty((6, planes, lattice.shape[1] * lattice.shape[2]), np.float32)
-        )
+        plane = lattice.shape[1] * lattice.shape[2]
+        return cls(presmoothed, scale, (z, y, x), aligned(6 * planes * plane).reshape(6, planes, plane))
 
     def fill(self, start: int, eigenvalues: Field) -> None:
         """Write the eigenvalues of the planes from `start` on, where the last call has ended."""

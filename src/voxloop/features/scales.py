@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,20 +64,20 @@ class Scale:
     narrow_follows: bool
     axes: tuple[AxisScale, AxisScale, AxisScale]
 
-    @property
+    @cached_property
     def steps(self) -> Shape3:
         """Voxels between two points of the lattice along (z, y, x)."""
         z, y, x = (axis.step for axis in self.axes)
         return z, y, x
 
-    @property
+    @cached_property
     def outer_margin(self) -> Shape3:
         """Lattice points that the structure tensor's integration reaches along (z, y, x)."""
         chosen = "structure_tensor" in self.families
         z, y, x = (support(axis.outer) if chosen else 0 for axis in self.axes)
         return z, y, x
 
-    @property
+    @cached_property
     def margin(self) -> Shape3:
         """Lattice points around the inner box where the presmoothed field is needed, along (z, y, x)."""
         reach = []
@@ -87,7 +88,7 @@ class Scale:
         z, y, x = reach
         return z, y, x
 
-    @property
+    @cached_property
     def halo(self) -> Shape3:
         """Voxels around a block that its responses depend on, along (z, y, x)."""
         reach = []

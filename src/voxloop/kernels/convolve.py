@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from voxloop.kernels.simd_taps import sum_taps
+from voxloop.kernels.simd_taps import aligned, sum_taps
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -33,7 +33,7 @@ def smooth_z(src: Float32, taps: Float32, rows: Int64, step: int, out: Float32, 
     flat = src.reshape(-1)
     radius = taps.size - 1
     copied = radius > LONG
-    column, offsets = (np.empty(src.shape[0] * RUN, np.float32), rows * RUN) if copied else (flat, rows * size)
+    column, offsets = (aligned(src.shape[0] * RUN), rows * RUN) if copied else (flat, rows * size)
     for start in range(0, size, RUN):
         length = min(RUN, size - start)
         if copied:

@@ -149,6 +149,7 @@ def _gradient_plane(
     r_y, r_x = taps_y.shape[1] - 1, taps_x.shape[1] - 1
     off_y, off_x = _offsets(r_y, s_x), _offsets(r_x, 1)
     n = n_y * n_x
+    mirrored_x = signs_x.min() < 0
     rows = np.empty((3, s_x), np.float32)
     for y in range(n_y):
         base = (y + m_y) * s_x
@@ -160,37 +161,39 @@ def _gradient_plane(
         sum_taps_2(gradient, 3 * n, 2 * n + a, n_x, rows, m_x, off_x, r_x, taps_x, r_x)
         if signs_y[y] < 0:
             gradient[n + a : n + a + n_x] *= signs_y[y]
-        _multiply(gradient[2 * n + a : 2 * n + a + n_x], signs_x)
+        if mirrored_x:
+            _multiply(gradient[2 * n + a : 2 * n + a + n_x], signs_x)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _smooth_product(
+def _smooth_products(
     gradient: Float32,
-    i: int,
-    j: int,
     g_y: int,
     g_x: int,
+    pairs: Int64,
     outer_y: Float32,
     outer_x: Float32,
     out: Float32,
     at: int,
+    stride: int,
 ) -> None:
-    """Smooth the product of components i and j of a gradient (g_y, g_x) along y and x; write it from `at` on."""
+    """Smooth products of components of a gradient (g_y, g_x) along y and x into `out`, from `at` on, `stride` apart."""
     n = g_y * g_x
-    a, b = gradient[i * n : (i + 1) * n], gradient[j * n : (j + 1) * n]
-    product = np.empty(n, np.float32)
-    for v in range(n):
-        product[v] = a[v] * b[v]
     r_y, r_x = outer_y.size - 1, outer_x.size - 1
     n_y, n_x = g_y - 2 * r_y, g_x - 2 * r_x
     off_y, off_x = _offsets(r_y, g_x), _offsets(r_x, 1)
     band = max(1, BAND // g_x)
-    along_y = np.empty(band * g_x, np.float32)
-    for y in range(0, n_y, band):
-        n_rows = min(band, n_y - y)
-        sum_taps(along_y, 0, n_rows * g_x, product, (y + r_y) * g_x, off_y, r_y, outer_y, r_y)
-        for row in range(n_rows):
-            sum_taps(out, at + (y + row) * n_x, n_x, along_y, row * g_x + r_x, off_x, r_x, outer_x, r_x)
+    product, along_y = np.empty(n, np.float32), np.empty(band * g_x, np.float32)
+    for k in range(len(pairs)):
+        a, b = gradient[pairs[k, 0] * n : (pairs[k, 0] + 1) * n], gradient[pairs[k, 1] * n : (pairs[k, 1] + 1) * n]
+        for v in range(n):
+            product[v] = a[v] * b[v]
+        first = at + k * stride
+        for y in range(0, n_y, band):
+            n_rows = min(band, n_y - y)
+            sum_taps(along_y, 0, n_rows * g_x, product, (y + r_y) * g_x, off_y, r_y, outer_y, r_y)
+            for row in range(n_rows):
+                sum_taps(out, first + (y + row) * n_x, n_x, along_y, row * g_x + r_x, off_x, r_x, outer_x, r_x)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -240,6 +243,7 @@ def structure_tensor_3d(
     new_planes = range(start + 2 * reach if start > 0 else 0, start + n_z + 2 * reach)
     offsets = (np.arange(start, start + n_z + 2 * reach) % slots) * (n_y * n_x)
     terms = np.empty((6, BAND), np.float32)
+    pairs = np.array(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
     # Rows in strips: all that a strip needs of the ring stays in the second-level cache, unless rows that strips share
     # would cost more than that gains.
     reach_y = outer_y.size - 1
@@ -255,10 +259,8 @@ def structure_tensor_3d(
             _gradient_plane(planes, s_x, taps_y, taps_x, signs, signs_x, gradient)
             if signs_z[t] < 0:
                 gradient[: signs.size * signs_x.size] *= signs_z[t]
-            for k in range(6):  # zz, yy, xx, zy, zx, yx
-                i, j = (k, k) if k < 3 else ((0, k - 2) if k < 5 else (1, 2))
-                at = ((k * slots + t % slots) * n_y + y) * n_x
-                _smooth_product(gradient, i, j, signs.size, signs_x.size, outer_y, outer_x, ring, at)
+            at = (t % slots * n_y + y) * n_x
+            _smooth_products(gradient, signs.size, signs_x.size, pairs, outer_y, outer_x, ring, at, slots * n_y * n_x)
         for a in range(y * n_x, (y + n_rows) * n_x, BAND):
             b = min(a + BAND, (y + n_rows) * n_x)
             n = b - a
@@ -298,10 +300,9 @@ def structure_tensor_2d(
     planes = np.zeros((2, size), np.float32)  # nothing is derived along z
     gradient = np.empty(3 * g_y * g_x + g_x, np.float32)
     tensor = np.empty((3, n_plane), np.float32)
+    pairs = np.array(((1, 1), (2, 2), (1, 2)))
     for z in range(n_z):
         planes[0] = src[start + z].reshape(-1)
         _gradient_plane(planes, s_x, taps_y, taps_x, signs_y, signs_x, gradient)
-        for k in range(3):  # yy, xx, yx
-            i, j = (k + 1, k + 1) if k < 2 else (1, 2)
-            _smooth_product(gradient, i, j, g_y, g_x, outer_y, outer_x, tensor, k * n_plane)
+        _smooth_products(gradient, g_y, g_x, pairs, outer_y, outer_x, tensor, 0, n_plane)
         eigenvalues_2x2(tensor[0], tensor[1], tensor[2], eigenvalues[0, z].reshape(-1), eigenvalues[1, z].reshape(-1))

@@ -41,20 +41,22 @@ def find_runs(labels: NDArray[np.uint32]) -> tuple[Int32, Int64]:
     flat = labels.reshape(-1)
     starts = np.empty(flat.size + 1, np.int32)
     planes = np.empty(n_z + 1, np.int64)
-    n = 0
-    for row in range(n_z * n_y):
-        if row % n_y == 0:
-            planes[row // n_y] = n
-        first = row * n_x
-        starts[n] = first
-        n += 1
-        for i in range(first + 1, first + n_x):
-            # Written always, counted where it is true: a branch would be guessed wrong at every other run.
-            starts[n] = i
-            n += int(flat[i] != flat[i - 1])
+    n = np.uint64(0)  # unsigned: an index that may be negative is checked
+    first = 0
+    for z in range(n_z):
+        planes[z] = n
+        for _ in range(n_y):
+            row = flat[first : first + n_x]
+            starts[n] = first
+            n += np.uint64(1)
+            for i in range(1, row.size):
+                # Written always, counted where it is true: a branch would be guessed wrong at every other run.
+                starts[n] = first + i
+                n += np.uint64(row[i] != row[i - 1])
+            first += n_x
     starts[n] = flat.size
     planes[n_z] = n
-    return starts[: n + 1].copy(), planes
+    return starts[: np.int64(n) + 1].copy(), planes
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -79,24 +81,22 @@ def number_runs(labels: NDArray[np.uint32], starts: Int32, lookup: Int32) -> tup
     """
     numbers = np.empty(starts.size - 1, np.int32)
     ids = np.empty(1024, np.int64)
-    counts = np.empty(1024, np.int64)
     n = 0
     for run in range(numbers.size):
-        label = labels[starts[run]]
+        label = labels[np.uint32(starts[run])]
         number = lookup[label]
         if number == 0 and label != 0:
             if n == ids.size:
                 ids = np.concatenate((ids, np.empty_like(ids)))
-                counts = np.concatenate((counts, np.empty_like(counts)))
             ids[n] = label
-            counts[n] = 0
             n += 1
             number = np.int32(n)
             lookup[label] = number
         numbers[run] = number
-        if number != 0:
-            counts[number - 1] += starts[run + 1] - starts[run]
-    return numbers, ids[:n].copy(), counts[:n].copy()
+    counts = np.zeros(n + 1, np.int64)
+    for run in range(numbers.size):
+        counts[np.uint32(numbers[run])] += starts[run + 1] - starts[run]
+    return numbers, ids[:n].copy(), counts[1:].copy()
 
 
 def _adder(width: Literal[1, 2, 4, 8]) -> Callable[..., None]:
