@@ -56,8 +56,8 @@ def test_lowest_voxel_of_each_cell(jitted: bool) -> None:
 def test_basins_against_scikit_image() -> None:
     shape = (9, 12, 15)
     image = np.random.default_rng(3).permutation(np.prod(shape)).reshape(1, *shape).astype(np.int16) * 7
-    tiles, (block,) = Tiles(Memory()), partition(shape, shape)
-    tiles.put(block, Tile(image, np.empty((0, 0, 0), bool)))
+    tiles, (block,) = Tiles(Memory(), shape), partition(shape, shape)
+    tiles.put(block, Tile(block.inner, image, np.empty((0, 0, 0), bool)))
     grid = SeedGrid(shape, (3, 4, 5), 3.0, np.full(3, 3.0), np.full(3, 1 / 3))
     found = flood(tiles, [block], shape, grid, (0, 0, 0), (1.0, 1.0, 1.0))
     assert found.n == 60

@@ -33,11 +33,8 @@ def assign(
     reach: Float64,
     weights: Float64,
     labels: Int32,
-    sums: Int64,
 ) -> None:
-    """Give each voxel of a block to its nearest cluster and add up what each cluster got.
-
-    A slice at a time, so that the distances stay in cache. Ties go to the cluster that comes first.
+    """Give each voxel of a block to its nearest cluster. Ties go to the cluster that comes first.
 
     Parameters
     ----------
@@ -56,38 +53,88 @@ def assign(
     weights
         float64 (3,), weight of a squared distance of one voxel along each axis.
     labels
-        int32 (z, y, x), is filled with positions in `centers`, `UNREACHED` or `OUTSIDE`; of size 0 if not wanted.
+        int32 (z + 2, y + 2, x + 2), all of it `OUTSIDE`; all but the border is filled with positions in `centers`,
+        `UNREACHED` or `OUTSIDE`.
+    """
+    _, nz, ny, nx = image.shape
+    values, nearest, owner = _row_buffers(image.shape[0], ny, nx, reach)
+    width = (owner.shape[1] - nx) // 2
+    first_x, spatial_x = _windows_along_x(centers, start[2], reach, weights, width)
+    spans = _spans_along_z(centers, start[0], reach, nz)
+    rows = np.arange(ny)
+    for z in range(nz):
+        _load_rows(image, inside, z, rows, 0, width, values, nearest, owner)
+        _claim_rows(
+            z, start, rows, centers, colours, reach, weights, spans[z], first_x, spatial_x, values, nearest, owner
+        )
+        for y in range(ny):
+            labels[z + 1, y + 1, 1 : nx + 1] = owner[y, width : width + nx]
+
+
+@njit(cache=True, nogil=True)
+def add_up_nearest(
+    image: Int16,
+    inside: Bool,
+    start: Int64,
+    low: Int64,
+    high: Int64,
+    centers: Float64,
+    colours: Float32,
+    reach: Float64,
+    weights: Float64,
+    lattice: Int64,
+    sums: Int64,
+) -> None:
+    """Add up the voxels that are nearest to each cluster, in evenly spaced rows along x.
+
+    Parameters
+    ----------
+    image, inside, start, centers, colours, reach, weights
+        As of `assign`.
+    low, high
+        int64 (3,), the box within the block that is added up.
+    lattice
+        int64 (n,), a row y of a slice z, both global, takes part if y % n is entry z % n.
     sums
         int64 (k + 2, 4 + c), zeros; row k + 2 gets number, z, y, x and intensities of cluster k (the first two rows
         are those of `OUTSIDE` and `UNREACHED`, for the caller to drop).
     """
-    n_channels, nz, ny, nx = image.shape
+    nx, stride = high[2] - low[2], lattice.size
+    values, nearest, owner = _row_buffers(image.shape[0], (high[1] - low[1]) // stride + 1, nx, reach)
+    width = (owner.shape[1] - nx) // 2
+    window = start + low
+    first_x, spatial_x = _windows_along_x(centers, window[2], reach, weights, width)
+    spans = _spans_along_z(centers, start[0], reach, image.shape[1])
+    ends = np.empty(nx + 1, np.int64)
+    running = np.zeros((image.shape[0], nx + 1), np.int64)
+    for z in range(low[0], high[0]):
+        first_row = low[1] + (lattice[(start[0] + z) % stride] - window[1]) % stride
+        rows = np.arange(first_row, high[1], stride)
+        _load_rows(image, inside, z, rows, low[2], width, values, nearest, owner)
+        _claim_rows(
+            z, start, rows, centers, colours, reach, weights, spans[z], first_x, spatial_x, values, nearest, owner
+        )
+        for j in range(rows.size):
+            n = _cut_row(owner[j], width, nx, ends)
+            for c in range(image.shape[0]):
+                line, total = image[c, z, rows[j]], 0
+                for x in range(nx):
+                    total += line[low[2] + x]
+                    running[c, x + 1] = total
+            _add_runs(owner[j, width:], ends, n, running, start[0] + z, start[1] + rows[j], window[2], sums)
+
+
+@njit(cache=True, nogil=True)
+def _row_buffers(n_channels: int, n_rows: int, nx: int, reach: Float64) -> tuple[Float32, Float32, Int32]:
+    """Return the rows of a slice, smallest distances and their clusters; with a margin of one window at each end."""
     width = LANES * (int(2 * reach[2] + LANES) // LANES)  # of a cluster's window along x
-    values = np.zeros((n_channels, ny, nx + 2 * width), np.float32)
-    nearest = np.empty(values.shape[1:], np.float32)
-    owner = np.empty(values.shape[1:], np.int32)
-    first_x, spatial_x = _windows_along_x(centers, start, reach, weights, width)
-    for z in range(nz):
-        _load_slice(image, inside, z, width, values, nearest, owner)
-        for k in range(centers.shape[0]):
-            dz = (z + start[0]) - centers[k, 0]
-            if abs(dz) > reach[0]:
-                continue
-            y0 = max(int(np.ceil(centers[k, 1] - reach[1])) - start[1], 0)
-            y1 = min(int(np.floor(centers[k, 1] + reach[1])) - start[1] + 1, ny)
-            for y in range(y0, y1):
-                dy = (y + start[1]) - centers[k, 1]
-                elsewhere = np.float32(weights[0] * dz * dz + weights[1] * dy * dy)
-                for lane in range(0, width, LANES):
-                    claim(values, colours, k, spatial_x, lane, elsewhere, nearest, owner, y, first_x[k] + lane)
-        _add_up(image, z, start, width, owner, sums)
-        if labels.size > 0:
-            labels[z] = owner[:, width : width + nx]
+    values = np.zeros((n_channels, n_rows, nx + 2 * width), np.float32)
+    return values, np.empty(values.shape[1:], np.float32), np.empty(values.shape[1:], np.int32)
 
 
 @njit(cache=True, nogil=True)
 def _windows_along_x(
-    centers: Float64, start: Int64, reach: Float64, weights: Float64, width: int
+    centers: Float64, start: int, reach: Float64, weights: Float64, width: int
 ) -> tuple[Int64, Float32]:
     """Return where each cluster's window starts in a padded row, and its distances along x (inf out of reach)."""
     n = centers.shape[0]
@@ -95,7 +142,7 @@ def _windows_along_x(
     spatial = np.empty((n, width), np.float32)
     for k in range(n):
         x0 = int(np.ceil(centers[k, 2] - reach[2]))
-        first[k] = x0 - start[2] + width
+        first[k] = x0 - start + width
         for j in range(width):
             dx = (x0 + j) - centers[k, 2]
             spatial[k, j] = weights[2] * dx * dx if dx <= reach[2] else np.inf
@@ -103,73 +150,148 @@ def _windows_along_x(
 
 
 @njit(cache=True, nogil=True)
-def _load_slice(image: Int16, inside: Bool, z: int, pad: int, values: Float32, nearest: Float32, owner: Int32) -> None:
-    """Copy one slice into rows with `pad` voxels more on each side; voxels outside the mask can't be won."""
-    n_channels, _, ny, nx = image.shape
-    for c in range(n_channels):
-        for y in range(ny):
-            for x in range(nx):
-                values[c, y, x + pad] = image[c, z, y, x]
-    nearest[:] = np.inf
-    owner[:] = UNREACHED
-    if inside.size > 0:
-        for y in range(ny):
-            for x in range(nx):
-                if not inside[z, y, x]:
-                    nearest[y, x + pad] = -1.0
-                    owner[y, x + pad] = OUTSIDE
+def _spans_along_z(centers: Float64, start: int, reach: Float64, nz: int) -> Int64:
+    """Return for each slice the first cluster that reaches it and the end of those that do: ids follow z roughly."""
+    spans = np.zeros((nz, 2), np.int64)
+    spans[:, 0] = centers.shape[0]
+    for k in range(centers.shape[0]):
+        z0 = max(int(np.ceil(centers[k, 0] - reach[0])) - start, 0)
+        z1 = min(int(np.floor(centers[k, 0] + reach[0])) - start + 1, nz)
+        for z in range(z0, z1):
+            spans[z, 0] = min(spans[z, 0], k)
+            spans[z, 1] = k + 1
+    return spans
 
 
 @njit(cache=True, nogil=True)
-def _add_up(image: Int16, z: int, start: Int64, pad: int, owner: Int32, sums: Int64) -> None:
-    """Add the voxels of one slice to the sums of their clusters."""
-    n_channels, _, ny, nx = image.shape
-    counted = sums[:, 0].copy()
-    y_start, x_start = start[1], start[2] - pad
-    for y in range(ny):
-        for x in range(pad, pad + nx):
-            k = np.uint64(owner[y, x] + 2)  # unsigned: saves the test for a negative index
-            sums[k, 0] += 1
-            sums[k, 2] += y + y_start
-            sums[k, 3] += x + x_start
-    for c in range(n_channels):
-        for y in range(ny):
+def _load_rows(
+    image: Int16,
+    inside: Bool,
+    z: int,
+    rows: Int64,
+    low_x: int,
+    pad: int,
+    values: Float32,
+    nearest: Float32,
+    owner: Int32,
+) -> None:
+    """Copy rows of one slice to where they have `pad` voxels more on each side; those outside the mask can't be won."""
+    nx = owner.shape[1] - 2 * pad
+    for c in range(image.shape[0]):
+        for j in range(rows.size):
+            source, target = image[c, z, rows[j], low_x : low_x + nx], values[c, j, pad : pad + nx]
             for x in range(nx):
-                sums[np.uint64(owner[y, x + pad] + 2), 4 + c] += image[c, z, y, x]
-    for i in range(sums.shape[0]):
-        sums[i, 1] += (sums[i, 0] - counted[i]) * (z + start[0])
+                target[x] = source[x]
+    nearest[: rows.size] = np.inf
+    owner[: rows.size] = UNREACHED
+    if inside.size > 0:
+        for j in range(rows.size):
+            for x in range(nx):
+                if not inside[z, rows[j], low_x + x]:
+                    nearest[j, x + pad] = -1.0
+                    owner[j, x + pad] = OUTSIDE
+
+
+@njit(cache=True, nogil=True)
+def _claim_rows(
+    z: int,
+    start: Int64,
+    rows: Int64,
+    centers: Float64,
+    colours: Float32,
+    reach: Float64,
+    weights: Float64,
+    span: Int64,
+    first_x: Int64,
+    spatial_x: Float32,
+    values: Float32,
+    nearest: Float32,
+    owner: Int32,
+) -> None:
+    """Let each cluster of the span win the voxels of evenly spaced rows of slice `z` that it is the nearest to."""
+    if rows.size == 0:
+        return
+    first = rows[0] + start[1]
+    step = rows[1] - rows[0] if rows.size > 1 else 1
+    for k in range(span[0], span[1]):
+        dz = (z + start[0]) - centers[k, 0]
+        if abs(dz) > reach[0]:
+            continue
+        low = int(np.ceil(centers[k, 1] - reach[1])) - first
+        high = int(np.floor(centers[k, 1] + reach[1])) - first
+        across_z = weights[0] * dz * dz
+        for j in range(max((low + step - 1) // step, 0), min(high // step + 1, rows.size)):
+            dy = (first + j * step) - centers[k, 1]
+            elsewhere = np.float32(across_z + weights[1] * dy * dy)
+            for lane in range(0, spatial_x.shape[1], LANES):
+                claim(values, colours, k, spatial_x, lane, elsewhere, nearest, owner, j, first_x[k] + lane)
+
+
+@njit(cache=True, nogil=True)
+def _cut_row(owner: Int32, pad: int, nx: int, ends: Int64) -> int:
+    """Cut a row into runs of one cluster: write where each begins and where the last ends, return their number."""
+    n = 0
+    for x in range(nx):
+        ends[n] = x  # written always but kept only where a run starts: whether one does cannot be predicted
+        n += x == 0 or owner[pad + x] != owner[pad + x - 1]
+    ends[n] = nx
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _add_runs(owner: Int32, ends: Int64, n: int, running: Int64, z: int, y: int, x: int, sums: Int64) -> None:
+    """Add the `n` runs of a row, whose first voxel lies at the global z, y, x, to the sums of their clusters."""
+    for i in range(n):
+        begin, end = ends[i], ends[i + 1]
+        length = end - begin
+        row = sums[np.uint64(owner[begin] + 2)]  # unsigned: saves the test for a negative index
+        row[0] += length
+        row[1] += length * z
+        row[2] += length * y
+        row[3] += length * (x + begin) + length * (length - 1) // 2
+        for c in range(running.shape[0]):
+            row[4 + c] += running[c, end] - running[c, begin]
 
 
 @njit(cache=True, nogil=True)
 def add_up_cells(
-    image: Int16, inside: Bool, start: Int64, cells_z: Int64, cells_y: Int64, cells_x: Int64, sums: Int64
+    image: Int16,
+    inside: Bool,
+    start: Int64,
+    low: Int64,
+    cells_z: Int64,
+    cells_y: Int64,
+    cells_x: Int64,
+    sums: Int64,
 ) -> None:
-    """Add the voxels of a block to the sums of the seed grid's cells.
+    """Add the voxels of a box within a block to the sums of the seed grid's cells.
 
     Parameters
     ----------
     image, inside, start
-        As in `assign`.
+        As of `assign`.
+    low
+        int64 (3,), the first voxel of the box within the block.
     cells_z, cells_y, cells_x
-        int64, the cell of each voxel along each axis, counted from the block's first cell.
+        int64, the cell of each voxel of the box along each axis, counted from the box's first cell.
     sums
         int64 (cells along z, y, x, 4 + c), zeros; gets number, z, y, x and intensities.
     """
-    n_channels, nz, ny, nx = image.shape
-    z_start, y_start, x_start = start
-    for z in range(nz):
-        for y in range(ny):
+    z_start, y_start, x_start = start + low
+    for z in range(cells_z.size):
+        for y in range(cells_y.size):
             row = sums[cells_z[z], cells_y[y]]
-            for x in range(nx):
-                if inside.size > 0 and not inside[z, y, x]:
+            for x in range(cells_x.size):
+                at_z, at_y, at_x = z + low[0], y + low[1], x + low[2]
+                if inside.size > 0 and not inside[at_z, at_y, at_x]:
                     continue
                 k = cells_x[x]
                 row[k, 0] += 1
                 row[k, 1] += z + z_start
                 row[k, 2] += y + y_start
                 row[k, 3] += x + x_start
-                for c in range(n_channels):
-                    row[k, 4 + c] += image[c, z, y, x]
+                for c in range(image.shape[0]):
+                    row[k, 4 + c] += image[c, at_z, at_y, at_x]
 
 
 @njit(cache=True, nogil=True)

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from voxloop.blocks import Block, Box, Shape3
 from voxloop.io.scratch import Scratch
 from voxloop.kernels import slic as kernel
+from voxloop.kernels.crumbs import RIM, dissolve_crumbs
 from voxloop.supervoxels.arrays import NO_MASK, inside_box
-from voxloop.supervoxels.connectivity import BlockFragments, cut_block
+from voxloop.supervoxels.connectivity import BlockFragments, cut_block, face_areas
 from voxloop.supervoxels.grid import SeedGrid, means
 from voxloop.supervoxels.intensity import LEVELS, Scaling, scale_block
 from voxloop.volume import ArrayLike, Spacing, Volume
-
-NO_LABELS = np.empty((0, 0, 0), np.int32)
 
 
 @dataclass(frozen=True)
@@ -101,17 +100,45 @@ class ClustersByBlock(Sequence[BlockClusters]):
 
 @dataclass(frozen=True)
 class Tile:
-    """A block as SLIC sees it: its image in fixed point (c, z, y, x), and its mask or an empty array."""
+    """A block with its rim as SLIC sees it.
 
+    Attributes
+    ----------
+    box
+        The block's inner box and `RIM` voxels more on each side, as far as the volume goes.
+    image
+        int16 (c, z, y, x) of the box, in fixed point.
+    inside
+        bool (z, y, x) of the box, or of size 0 if there is no mask.
+    """
+
+    box: Box
     image: NDArray[np.int16]
     inside: NDArray[np.bool_]
+
+    def image_of(self, box: Box) -> NDArray[np.int16]:
+        """Return the image of a box within the tile's."""
+        return np.ascontiguousarray(self.image[:, *box.slices_in(self.box)])
+
+    def inside_of(self, box: Box) -> NDArray[np.bool_]:
+        """Return the mask of a box within the tile's."""
+        return np.ascontiguousarray(self.inside[box.slices_in(self.box)]) if self.inside.size else self.inside
+
+    def low(self, box: Box) -> NDArray[np.int64]:
+        """Return where the first voxel of a box within the tile's is in the arrays."""
+        return np.subtract(box.start, self.box.start, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """The blocks of a volume in the scratch space."""
+    """The blocks of a volume of `shape` in the scratch space."""
 
     scratch: Scratch
+    shape: Shape3
+
+    def box(self, block: Block) -> Box:
+        """Return the box of a block's tile."""
+        return block.inner.grow((RIM, RIM, RIM), Box.of_shape(self.shape))
 
     def put(self, block: Block, tile: Tile) -> None:
         """Keep a block."""
@@ -129,7 +156,7 @@ class Tiles:
     def get(self, block: Block) -> Tile:
         """Return a block."""
         stored = self.scratch.get(self._name(block))
-        return Tile(stored["image"], stored.get("inside", NO_MASK))
+        return Tile(self.box(block), stored["image"], stored.get("inside", NO_MASK))
 
     def drop(self, block: Block) -> None:
         """Forget a block."""
@@ -151,10 +178,12 @@ class ScaleBlock:
     def __call__(self, block: Block) -> int:
         """Put one block there, unless it is or was; return how many of its voxels are inside the mask."""
         inside = inside_box(self.mask, block.outer)
-        inner = np.ascontiguousarray(inside[block.inner_in_outer])
-        n_inside = block.inner.size if self.mask is None else int(inner.sum())
+        n_inside = block.inner.size if self.mask is None else int(inside[block.inner_in_outer].sum())
         if n_inside and not self.tiles.has(block) and not self.tiles.is_cut(block):
-            self.tiles.put(block, Tile(scale_block(self.volume, block, self.scaling, inside), inner))
+            box = self.tiles.box(block)
+            image = scale_block(self.volume, Block(block.index, box, block.outer), self.scaling, inside)
+            kept = NO_MASK if self.mask is None else np.ascontiguousarray(inside[box.slices_in(block.outer)])
+            self.tiles.put(block, Tile(box, image, kept))
         return n_inside
 
 
@@ -175,7 +204,8 @@ class SumCells:
         cells, touched = self.grid.cells_of(box), self.grid.cell_box(box)
         sums = np.zeros((*touched.shape, 4 + len(tile.image)), np.int64)
         z, y, x = (c - c[0] for c in cells)
-        kernel.add_up_cells(tile.image, tile.inside, np.array(block.inner.start), z, y, x, sums)
+        start, low = np.array(tile.box.start), tile.low(block.inner)
+        kernel.add_up_cells(tile.image, tile.inside, start, low, z, y, x, sums)
         return touched, sums
 
 
@@ -187,51 +217,89 @@ class Assigner:
     ----------
     tiles
         The blocks' images.
-    shape
-        Voxels of the volume.
     grid
         What the seeds' distance is.
     compactness
         Weight of a distance of one step against one standard deviation of intensity.
+    origin
+        Where in the grid's volume the first voxel lies.
+    """
+
+    tiles: Tiles
+    grid: SeedGrid
+    compactness: float
+    origin: Shape3
+
+    def add_up(self, item: BlockClusters) -> NDArray[np.int64]:
+        """Return the sums (k, 4 + c) of the voxels that are nearest to each of the block's clusters.
+
+        Of the rows of `SeedGrid.row_lattice` only: a quarter of the voxels tell where a mean is.
+        """
+        tile, inner, clusters = self.tiles.get(item.block), item.block.inner, item.clusters
+        low = tile.low(inner)
+        sums = np.zeros((len(item.ids) + 2, 4 + len(tile.image)), np.int64)
+        kernel.add_up_nearest(
+            tile.image, tile.inside, np.array(tile.box.start), low, low + inner.shape, clusters.centers,
+            clusters.colours, self.grid.reach, self._weights, self.grid.row_lattice(self.origin), sums,
+        )  # fmt: skip
+        return sums[2:]
+
+    def labels(self, tile: Tile, clusters: Clusters) -> NDArray[np.int32]:
+        """Return the position of each voxel's cluster, with a border as `kernel.assign` wants it."""
+        labels = np.full([n + 2 for n in tile.box.shape], kernel.OUTSIDE, np.int32)
+        kernel.assign(
+            tile.image, tile.inside, np.array(tile.box.start), clusters.centers, clusters.colours, self.grid.reach,
+            self._weights, labels,
+        )  # fmt: skip
+        return labels
+
+    @property
+    def _weights(self) -> NDArray[np.float64]:
+        weights: NDArray[np.float64] = (self.compactness * LEVELS * self.grid.steps_per_voxel) ** 2
+        return weights
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """Cuts blocks into fragments of one cluster.
+
+    Attributes
+    ----------
+    assigner
+        What gives voxels to clusters. The clusters have to reach the tiles, not only the blocks.
+    dissolves
+        Whether pieces of one or two voxels go to the cluster around them first.
     relative_spacing
         Of a voxel (z, y, x), for the areas of contact.
     """
 
-    tiles: Tiles
-    shape: Shape3
-    grid: SeedGrid
-    compactness: float
+    assigner: Assigner
+    dissolves: bool
     relative_spacing: Spacing
 
-    def add_up(self, item: BlockClusters) -> NDArray[np.int64]:
-        """Return the sums (k, 4 + c) of the voxels that are nearest to each of the block's clusters."""
-        return self._assign(self.tiles.get(item.block), item, NO_LABELS)
-
-    def cut(self, item: BlockClusters) -> BlockFragments:
-        """Cut the block into fragments of one cluster; put their numbers into the scratch space, return their table.
+    def __call__(self, item: BlockClusters) -> BlockFragments:
+        """Put the numbers of a block's fragments into the scratch space, return their table.
 
         A block that was cut before is not cut again. Its image is not needed any more and forgotten.
         """
-        scratch, block = self.tiles.scratch, item.block
-        if not self.tiles.is_cut(block):
-            tile = self.tiles.get(block)
-            labels = np.empty(block.inner.shape, np.int32)
-            self._assign(tile, item, labels)
-            values = np.append(item.ids, [kernel.UNREACHED])  # local label -1 picks the last
-            fragments = cut_block(
-                labels, tile.image, block, self.shape, scratch, relative_spacing=self.relative_spacing,
-                outside=kernel.OUTSIDE, values=values,
-            )  # fmt: skip
-            if scratch.outlives_process:
-                scratch.put(f"table-{block.index}", fragments.to_arrays())
-            self.tiles.drop(block)
-            return fragments
-        return BlockFragments.from_arrays(block, scratch.get(f"table-{block.index}"))
+        tiles, block = self.assigner.tiles, item.block
+        if tiles.is_cut(block):
+            return BlockFragments.from_arrays(block, tiles.scratch.get(f"table-{block.index}"))
+        tile = tiles.get(block)
+        values = np.append(item.ids, [kernel.UNREACHED])  # local label -1 picks the last
+        fragments = cut_block(
+            self._labels(tile, item), tile.image_of(block.inner), block, tiles.shape, tiles.scratch,
+            relative_spacing=self.relative_spacing, outside=kernel.OUTSIDE, values=values,
+        )  # fmt: skip
+        if tiles.scratch.outlives_process:
+            tiles.scratch.put(f"table-{block.index}", fragments.to_arrays())
+        tiles.drop(block)
+        return fragments
 
-    def _assign(self, tile: Tile, item: BlockClusters, labels: NDArray[np.int32]) -> NDArray[np.int64]:
-        sums = np.zeros((len(item.ids) + 2, 4 + len(tile.image)), np.int64)
-        weights = (self.compactness * LEVELS * self.grid.steps_per_voxel) ** 2
-        start = np.array(item.block.inner.start)
-        centers, colours = item.clusters.centers, item.clusters.colours
-        kernel.assign(tile.image, tile.inside, start, centers, colours, self.grid.reach, weights, labels, sums)
-        return sums[2:]
+    def _labels(self, tile: Tile, item: BlockClusters) -> NDArray[np.int32]:
+        labels, inner = self.assigner.labels(tile, item.clusters), item.block.inner
+        low, shape = tile.low(inner) + 1, np.array(inner.shape)
+        if not self.dissolves:
+            z, y, x = (slice(a, a + n) for a, n in zip(low, shape, strict=True))
+            return np.ascontiguousarray(labels[z, y, x])
+        return dissolve_crumbs(labels, low, shape, face_areas(self.relative_spacing))

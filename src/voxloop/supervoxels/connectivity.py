@@ -121,11 +121,11 @@ def cut_block(
     compact = numbered.astype(np.uint16) if len(own) < 2**16 else numbered
     scratch.put(_fragments_name(block), {"fragments": compact})
     planes = [np.take(compact, i, axis) for i in (0, -1) for axis in range(3)]
-    area = faces @ _face_areas(relative_spacing)
+    area = faces @ face_areas(relative_spacing)
     return BlockFragments(block, own if values is None else values[own], first, sums, pairs, area, *planes)
 
 
-def _face_areas(relative_spacing: Spacing) -> Ids:
+def face_areas(relative_spacing: Spacing) -> Ids:
     """Return the area of one face across z, y and x, int64 (3,), in `AREA_UNITS`."""
     z, y, x = relative_spacing
     areas: Ids = np.rint(AREA_UNITS * np.array([y * x, z * x, z * y])).astype(np.int64)
@@ -266,7 +266,7 @@ class _Table:
     """The fragments of all blocks, numbered through; kept compact while the blocks come in."""
 
     def __init__(self, relative_spacing: Spacing) -> None:
-        self._face_areas = _face_areas(relative_spacing)
+        self._face_areas = face_areas(relative_spacing)
         self.n = 0
         self.offsets: dict[int, tuple[int, int]] = {}
         self.first: list[Ids] = []

@@ -13,6 +13,7 @@ from voxloop.blocks import Box, Shape3
 from voxloop.volume import Spacing
 
 SMALLEST_CELL = 0.25  # share of a mean cell that has to lie inside the mask for the cell to get a seed
+FEWEST_ROWS = 4  # of a cell along x that are enough to move a cluster by
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,17 @@ class SeedGrid:
     def cells_of(self, box: Box) -> list[NDArray[np.int64]]:
         """Return the cells of the voxels of a box along (z, y, x)."""
         return [self.cell_of(a, box.start[a], box.stop[a]) for a in range(3)]
+
+    def row_lattice(self, origin: Shape3) -> NDArray[np.int64]:
+        """Return which rows along x tell well enough where the mean of a cell is: every fourth, second or each.
+
+        Row y of slice z, counted from `origin`, if y % n is entry z % n of the n that are returned. Four slices in turn
+        see all rows, so that the lattice leans to no side.
+        """
+        n_rows = self.shape[0] * self.shape[1] / (self.cells[0] * self.cells[1])
+        turns = next((turns for turns in ([0, 2, 1, 3], [0, 1]) if n_rows >= FEWEST_ROWS * len(turns)), [0])
+        n, (z, y, _) = len(turns), origin
+        return np.array([(turns[(i + z) % n] - y) % n for i in range(n)])
 
     @property
     def cell_size(self) -> float:

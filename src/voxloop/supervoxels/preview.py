@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from voxloop.blocks import Box, Executor, Progress, Shape3, in_this_process, partition
 from voxloop.errors import InputError
 from voxloop.io.scratch import Memory
+from voxloop.kernels.crumbs import RIM
 from voxloop.specs import SlicSpec
 from voxloop.supervoxels.arrays import Work, check_shape
 from voxloop.supervoxels.assignment import ScaleBlock, Tiles
@@ -87,15 +88,15 @@ def preview_supervoxels(
 
     work = Work(in_this_process(executor), progress)
     scaling = Scaling.of(known, spec, spacing)
-    blocks = partition(region.shape, BLOCK_SHAPE, scaling.halo)
-    tiles = Tiles(Memory())
+    blocks = partition(region.shape, BLOCK_SHAPE, tuple(n + RIM for n in scaling.halo))
+    tiles = Tiles(Memory(), region.shape)
     scale = ScaleBlock(volume.crop(region), None if mask is None else CropView(mask, region), scaling, tiles)
     n_inside_of = list(work.map("scaling", scale, blocks))
     inside = [block for block, n in zip(blocks, n_inside_of, strict=True) if n]
     labels = np.zeros(region.shape, np.uint32)
     if inside:
         few = spec.changed(max_num_iter=min(spec.max_num_iter, ITERATIONS)) if spec.method == "slic" else spec
-        run = SlicRun(tiles, inside, region.shape, BLOCK_SHAPE, spacing, grid, few, work)
-        numbers = run.finish(region.start, sum(n_inside_of)).numbers
+        run = SlicRun(tiles, inside, BLOCK_SHAPE, spacing, grid, region.start, few, work)
+        numbers = run.finish(sum(n_inside_of)).numbers
         number_blocks(inside, numbers, scratch=tiles.scratch, out=labels, work=work)
     return labels[box.slices_in(region)].copy()

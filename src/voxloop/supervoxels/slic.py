@@ -29,9 +29,10 @@ from voxloop.blocks import (
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
 from voxloop.io.scratch import Memory, Scratch, scratch_folder
+from voxloop.kernels.crumbs import LARGEST, RIM
 from voxloop.specs import SlicSpec, default_size, digest_of
 from voxloop.supervoxels.arrays import BYTES_PER_VOXEL, Work, check_out, check_shape
-from voxloop.supervoxels.assignment import Assigner, Clusters, ClustersByBlock, ScaleBlock, SumCells, Tiles
+from voxloop.supervoxels.assignment import Assigner, Clusters, ClustersByBlock, Cutter, ScaleBlock, SumCells, Tiles
 from voxloop.supervoxels.connectivity import (
     BlockFragments,
     FragmentNumbers,
@@ -50,7 +51,7 @@ from voxloop.volume import ArrayLike, Spacing, Volume
 BLOCK_SHAPE: Shape3 = (64, 128, 128)
 STANDSTILL = 0.1  # of the seeds' distance: centres that move less have converged
 BYTES_PER_SUPERVOXEL = 1000  # of the tables, measured where fragments are joined
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 
 def slic(
@@ -69,8 +70,9 @@ def slic(
 
     Simple linear iterative clustering (Achanta et al. 2012): clusters start from a regular grid with step S in physical
     space; each voxel goes to the cluster of the least |I - I_c|^2 + (compactness / S)^2 |x - x_c|^2 among those within
-    S along each axis, each cluster moves to the mean of its voxels, `max_num_iter` times or until no centre moves by
-    more than S / 10. Pieces that are not connected are separated, small ones join the neighbour of the largest contact.
+    S along each axis, each cluster moves to the mean of its voxels (those in a quarter of the rows), `max_num_iter`
+    times or until no centre moves by more than S / 10. Pieces of one or two voxels go to the cluster that they touch
+    most; others that are not connected are separated, and small ones join the neighbour of the largest contact.
     With the method ``"watershed"`` the gradient magnitude is flooded instead, from the lowest voxel of each cell of the
     grid; that takes the whole volume in memory.
 
@@ -120,7 +122,7 @@ def slic(
     volume, mask = replace(volume, data=unmapped(volume.data)), unmapped(mask)
     spacing = volume.relative_spacing
     scaling = Scaling.of(measure_intensities(volume, mask=mask), spec, spacing)
-    blocks = partition(volume.shape, block_shape, scaling.halo)
+    blocks = partition(volume.shape, block_shape, tuple(n + RIM for n in scaling.halo))
     budget = memory_budget(memory)
     block_bytes = BYTES_PER_VOXEL * max(block.outer.size for block in blocks)
     work = Work(within_memory(executor, memory=budget, item_bytes=block_bytes), progress)
@@ -131,15 +133,15 @@ def slic(
     with _scratch_space(
         volume, spec, mask, work, n_images=n_images, budget=budget, folder=scratch, block_shape=block_shape
     ) as kept:
-        tiles = Tiles(kept)
+        tiles = Tiles(kept, volume.shape)
         scale = ScaleBlock(volume, mask, scaling, tiles)
         n_inside_of = list(work.map("scaling", scale, blocks))
         inside = [block for block, n in zip(blocks, n_inside_of, strict=True) if n]
         n_inside = sum(n_inside_of)
         asked_for = number_asked_for(spec, n_inside)
         grid = seed_grid(volume.shape, asked_for * volume.n_voxels / n_inside, spacing)
-        run = SlicRun(tiles, inside, volume.shape, block_shape, spacing, grid, spec, work)
-        found = run.finish((0, 0, 0), n_inside)
+        run = SlicRun(tiles, inside, block_shape, spacing, grid, (0, 0, 0), spec, work)
+        found = run.finish(n_inside)
         number_blocks(blocks, found.numbers, scratch=kept, out=labels, work=work)
     report = SlicReport(asked_for, len(found.pieces.sums), found.iterations, found.converged)
     return found.pieces.supervoxels(labels, report)
@@ -232,13 +234,15 @@ class SlicRun:
     tiles
         Their images.
     blocks
-        The blocks, of the regular partition of a volume of `shape` into blocks of `block_shape`.
-    shape, block_shape
-        Voxels of the volume and of a block.
+        The blocks, of the regular partition of the volume into blocks of `block_shape`.
+    block_shape
+        Voxels of a block.
     relative_spacing
         Of a voxel (z, y, x).
     grid
         The seeds.
+    origin
+        Where in the grid's volume the first voxel lies.
     spec
         Compactness and number of iterations.
     work
@@ -247,28 +251,30 @@ class SlicRun:
 
     tiles: Tiles
     blocks: Sequence[Block]
-    shape: Shape3
     block_shape: Shape3
     relative_spacing: Spacing
     grid: SeedGrid
+    origin: Shape3
     spec: SlicSpec
     work: Work
 
-    def finish(self, origin: Shape3, n_inside: int) -> Outcome:
-        """Return the supervoxels of `n_inside` voxels; `origin` is where in the grid's volume the first voxel lies."""
+    def finish(self, n_inside: int) -> Outcome:
+        """Return the supervoxels of `n_inside` voxels."""
         if self.spec.method == "watershed":
-            basins = flood(self.tiles, self.blocks, self.shape, self.grid, origin, self.relative_spacing)
+            basins = flood(self.tiles, self.blocks, self.tiles.shape, self.grid, self.origin, self.relative_spacing)
             here = Work(in_this_process(self.work.executor), self.work.progress)
             parts = here.map("cutting", CutBasins(self.tiles, basins.labels, self.relative_spacing), self.blocks)
             return Outcome(*self._joined(parts, n_inside / basins.n), 0, True)
-        state = self.settle(origin)
-        parts = self.work.map("cutting", self._assigner.cut, self._near(state.clusters))
+        state = self.settle()
         mean_size = n_inside / len(state.clusters.centers)
+        dissolves = self.spec.min_size_factor * mean_size > LARGEST
+        cutter = Cutter(self._assigner, dissolves, self.relative_spacing)
+        parts = self.work.map("cutting", cutter, self._near(state.clusters, rim=RIM))
         return Outcome(*self._joined(parts, mean_size), state.iterations, state.converged)
 
-    def settle(self, origin: Shape3) -> SlicState:
+    def settle(self) -> SlicState:
         """Return the state before the cutting. Each iteration is noted in a scratch space that outlives the process."""
-        state = self._noted() or SlicState(self._seeded(origin), 1, False)
+        state = self._noted() or SlicState(self._seeded(), 1, False)
         while state.iterations < self.spec.max_num_iter and not state.converged:
             clusters = state.clusters
             moved = clusters.moved(self._sums(clusters, stage=f"iteration {state.iterations}"))
@@ -286,18 +292,18 @@ class SlicRun:
 
     @property
     def _assigner(self) -> Assigner:
-        return Assigner(self.tiles, self.shape, self.grid, self.spec.compactness, self.relative_spacing)
+        return Assigner(self.tiles, self.grid, self.spec.compactness, self.origin)
 
-    def _near(self, clusters: Clusters) -> ClustersByBlock:
-        return ClustersByBlock(
-            clusters, self.blocks, shape=self.shape, block_shape=self.block_shape, reach=self.grid.reach
-        )
+    def _near(self, clusters: Clusters, *, rim: int = 0) -> ClustersByBlock:
+        """Return the clusters that come as near to each block as `rim` voxels."""
+        reach = self.grid.reach + rim
+        return ClustersByBlock(clusters, self.blocks, shape=self.tiles.shape, block_shape=self.block_shape, reach=reach)
 
-    def _seeded(self, origin: Shape3) -> Clusters:
+    def _seeded(self) -> Clusters:
         """Return one cluster for each cell of the grid that lies inside the mask."""
-        cells = self.grid.cell_box(Box.of_shape(self.shape).moved(origin))
+        cells = self.grid.cell_box(Box.of_shape(self.tiles.shape).moved(self.origin))
         total: NDArray[np.int64] | int = 0
-        for touched, sums in self.work.map("seeding", SumCells(self.tiles, self.grid, origin), self.blocks):
+        for touched, sums in self.work.map("seeding", SumCells(self.tiles, self.grid, self.origin), self.blocks):
             if isinstance(total, int):
                 total = np.zeros((*cells.shape, sums.shape[-1]), np.int64)
             total[touched.slices_in(cells)] += sums

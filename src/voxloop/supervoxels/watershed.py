@@ -97,9 +97,9 @@ def _gradient_magnitude(
     for copy in range(len(first.image)):
         for block in blocks:
             tile = tiles.get(block)
-            image[block.inner.slices] = tile.image[copy]
+            image[block.inner.slices] = tile.image[copy][block.inner.slices_in(tile.box)]
             if inside.size:
-                inside[block.inner.slices] = tile.inside
+                inside[block.inner.slices] = tile.inside_of(block.inner)
         add_squared_gradient(image, np.array(relative_spacing, np.float64), squared)
     return np.sqrt(squared, out=squared), inside
 
@@ -117,6 +117,6 @@ class CutBasins:
         own = np.ascontiguousarray(self.labels[block.inner.slices])
         z, y, x = self.labels.shape
         return cut_block(
-            own, self.tiles.get(block).image, block, (z, y, x), self.tiles.scratch,
+            own, self.tiles.get(block).image_of(block.inner), block, (z, y, x), self.tiles.scratch,
             relative_spacing=self.relative_spacing, outside=0,
         )  # fmt: skip
