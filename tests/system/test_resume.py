@@ -21,7 +21,7 @@ from voxloop.samples import Sample
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 
 # A small volume would be one block.
-SMALL_BLOCKS = {"SMALL_VOLUME": 1, "MIN_BLOCKS": 16, "SHORTEST_SIDE": 4, "MAX_READ_SHARE": 1000.0}
+SMALL_BLOCKS = {"MIN_BLOCK_VOXELS": 1, "MIN_BLOCKS": 16, "SHORTEST_SIDE": 4, "MAX_READ_SHARE": 1000.0}
 KILLED = f"""
 import os, signal, sys
 from voxloop.features import pool

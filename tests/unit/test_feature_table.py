@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
-from voxloop.blocks import Box, SerialExecutor
+from voxloop.blocks import Box, SerialExecutor, partition
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable, compute_features, compute_scale, filter_block, preview_feature
+from voxloop.features.pool import choose_block_shape
+from voxloop.features.scales import scale_of
 from voxloop.specs import FeatureSpec
 from voxloop.volume import Volume
 
@@ -139,3 +143,20 @@ def test_voxels_that_are_no_numbers_are_refused(value: float) -> None:
     image[1, 2, 3] = value
     with pytest.raises(InputError, match="voxels must be finite"):
         compute_scale(Volume(image), np.ones(image.shape, np.uint32), 1, 1.0)
+
+
+@pytest.mark.parametrize("sigma", [0.7, 1.6, 5.0, 10.0])
+@pytest.mark.parametrize("definition", ["voxloop", "ilastik"])
+def test_a_volume_is_cut_into_work_for_several_threads(definition: Literal["voxloop", "ilastik"], sigma: float) -> None:
+    """As far as halos allow: sigma 10 of the one definition depends on 124 voxels around, that of the other on 38."""
+    scale = scale_of(FeatureSpec(definition=definition), sigma)
+    n_blocks = [
+        len(partition(shape, choose_block_shape(shape, scale, 1)))
+        for shape in ((60, 60, 60), (64, 96, 96), (100, 100, 100), (128, 160, 160), (256, 512, 512))
+    ]
+    assert n_blocks[0] == 1
+    assert min(n_blocks[1:]) >= 2
+    assert n_blocks[-1] >= 8
+    assert n_blocks == sorted(n_blocks)
+    if scale.halo[0] < 10:
+        assert n_blocks[:4] == [1, 2, 4, 8]

@@ -28,10 +28,11 @@ from voxloop.volume import ArrayLike, Volume
 Slab = tuple[int, Box, NDArray[np.float32]]
 
 BLOCK_BYTES = 256_000_000  # working memory of one block, and so of one thread, at most
-# Where halos allow it, blocks are smaller than that, for the cache, and 8 at least if the volume is a second's work.
+# Where halos allow it, blocks are smaller than that, for the cache; and there are at least 8 of them, unless that made
+# them so small that a second thread would work for their halos only.
 GOOD_BLOCK_BYTES = 64_000_000
-SMALL_VOLUME, MIN_BLOCKS = 2_000_000, 8
-MAX_READ_SHARE = 5.0  # halos cost more than threads and caches can win
+MIN_BLOCKS, MIN_BLOCK_VOXELS = 8, 250_000
+MAX_READ_SHARE = 3.5  # more halo costs more than threads and caches can win
 SHORTEST_SIDE = 16
 SAMPLED_SIDE = 16  # of the cubes that say where histograms begin and end
 COUNTED_SHAPE: Shape3 = (64, 256, 256)
@@ -71,7 +72,7 @@ def choose_block_shape(shape: Shape3, scale: Scale, itemsize: int) -> Shape3:
     blocks, finer = shape, _halve(shape, shape)
     while finer != blocks:
         n_bytes = _block_bytes(blocks, shape, scale, itemsize)
-        enough = prod(shape) < SMALL_VOLUME or _number(blocks, shape) >= MIN_BLOCKS
+        enough = _number(blocks, shape) >= min(MIN_BLOCKS, prod(shape) // MIN_BLOCK_VOXELS)
         costly = _read_share(finer, shape, scale) > MAX_READ_SHARE
         if (n_bytes <= GOOD_BLOCK_BYTES and enough) or (n_bytes <= BLOCK_BYTES and costly):
             break
