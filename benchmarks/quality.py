@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -23,11 +24,15 @@ from skimage.feature import multiscale_basic_features
 from skimage.segmentation import slic as skimage_slic
 from sklearn.ensemble import RandomForestClassifier
 
-from voxloop.classify import label_supervoxels
+from voxloop.classify import LabelledImage, Prediction, fit_classifier, label_supervoxels
+from voxloop.classify.refinement import Refiner, VoxelLabels, describe_voxels, fit_refinement, refine, undecided
 from voxloop.features import compute_features
 from voxloop.project import Project
 from voxloop.simulate.annotator import SimulatedAnnotator, SimulatedStroke
-from voxloop.specs import FeatureSpec
+from voxloop.simulate.curves import FULL_LABELS
+from voxloop.simulate.score import score as simulate_score
+from voxloop.simulate.tables import ImageTables
+from voxloop.specs import ClassifierSpec, FeatureSpec
 from voxloop.volume import Spacing, Volume
 
 Classes = NDArray[np.uint8]
@@ -37,6 +42,13 @@ REFERENCE_SIZE = 2500  # voxels of a supervoxel
 REFERENCE_COMPACTNESS = 0.4
 REFERENCE_FEATURES = FeatureSpec(definition="ilastik", statistics=("mean",), context=0)
 N_TREES = 100
+# What "tuned" chooses from, by the truth of the part that strokes are painted on.
+GRID: tuple[dict[str, Any], ...] = tuple(
+    {"min_samples_leaf": leaf, "smoothing": smoothing, "calibrated": calibrated}
+    for leaf in (1, 4)
+    for smoothing in (0, 2)
+    for calibrated in (True, False)
+)
 
 
 @dataclass(frozen=True)
@@ -100,14 +112,15 @@ SOURCES = {
 }
 
 
-def load(name: str, root: Path) -> tuple[Part, Part]:
-    """Return the part of a volume that is learned from and the one that is scored."""
+def load(name: str, root: Path, *, whole: bool = False) -> tuple[Part, Part]:
+    """Return the part of a volume that is learned from and the one that is scored; uncut if `whole`."""
     source = SOURCES[name]
+    kept = (WHOLE,) * 3 if whole else source.part
     image, labels = (tifffile.imread(root / source.folder / file) for file in ("image.tif", source.truth))
     truth = source.read_classes(labels).astype(np.uint8)
     parts = []
     for z in (slice(source.n_learn), slice(source.n_learn, None)):
-        voxels, classes = (np.ascontiguousarray(array[z][source.part]) for array in (image, truth))
+        voxels, classes = (np.ascontiguousarray(array[z][kept]) for array in (image, truth))
         mask = classes > 0 if source.masked else None
         parts.append(Part(Volume(voxels, spacing=source.spacing, name=name), classes, mask))
     return parts[0], parts[1]
@@ -125,27 +138,44 @@ def mean_iou(found: NDArray[np.integer], truth: Classes) -> float:
 
 def ours(learn: Part, score: Part, project: Project) -> dict[str, Segment]:
     """Return voxloop as it is by default: its supervoxels' classes, and those of its voxels; `project` is a new one."""
+    _fill(project, learn, score)
+    as_is = project.specs.classifier
+
+    def paint(strokes: Sequence[SimulatedStroke], spec: ClassifierSpec) -> None:
+        project.clear_labels(0)
+        project.configure(classifier=spec)
+        for stroke in strokes:
+            project.paint(stroke.class_id, stroke.voxels, image=0)
+
+    def found(image: int) -> Classes:
+        classes = np.concatenate([[0], project.predict(image).segmentation])
+        return classes[np.asarray(project.supervoxels(image).labels)].astype(np.uint8)
+
+    def supervoxels(strokes: Sequence[SimulatedStroke], seed: int) -> Classes:
+        paint(strokes, as_is.changed(seed=seed))
+        return found(1)
+
+    def refined(strokes: Sequence[SimulatedStroke], seed: int) -> Classes:
+        paint(strokes, as_is.changed(seed=seed))
+        return np.asarray(project.refine(1))
+
+    def tuned(strokes: Sequence[SimulatedStroke], seed: int) -> Classes:
+        ious = {}
+        for spec in (as_is.changed(seed=seed, **changes) for changes in GRID):
+            paint(strokes, spec)
+            ious[spec] = mean_iou(found(0), learn.truth)
+        paint(strokes, max(ious, key=lambda spec: ious[spec]))
+        return found(1)
+
+    return {"supervoxels": supervoxels, "refined": refined, "tuned": tuned}
+
+
+def _fill(project: Project, learn: Part, score: Part) -> None:
+    """Add the classes and both parts to a new project."""
     for class_id in range(1, int(learn.truth.max()) + 1):
         project.add_class(f"class {class_id}")
     for part in (learn, score):
         project.add_image(part.volume, mask=part.mask)
-
-    def paint(strokes: Sequence[SimulatedStroke], seed: int) -> None:
-        project.clear_labels(0)
-        project.configure(classifier={"seed": seed})
-        for stroke in strokes:
-            project.paint(stroke.class_id, stroke.voxels, image=0)
-
-    def supervoxels(strokes: Sequence[SimulatedStroke], seed: int) -> Classes:
-        paint(strokes, seed)
-        classes = np.concatenate([[0], project.predict(1).segmentation])
-        return classes[np.asarray(project.supervoxels(1).labels)].astype(np.uint8)
-
-    def refined(strokes: Sequence[SimulatedStroke], seed: int) -> Classes:
-        paint(strokes, seed)
-        return np.asarray(project.refine(1))
-
-    return {"supervoxels": supervoxels, "refined": refined}
 
 
 def reference(learn: Part, score: Part) -> Segment:
@@ -230,6 +260,81 @@ def measure(name: str, parts: tuple[Part, Part], *, seeds: int, strokes: int) ->
                 yield Score(name, method, seed, n_labelled, mean_iou(segment(painted, seed), score.truth))
 
 
+def measure_whole(name: str, root: Path, *, seeds: int) -> Iterator[Score]:
+    """Yield the IoU of class 2 on the whole scored part, with whole supervoxels labelled by what most of them is.
+
+    That is what strokes without a mistake come to. `Score.method` is the labels and the result: ``"100 refined"``.
+    """
+    learn, score = load(name, root, whole=True)
+    with tempfile.TemporaryDirectory() as folder, Project.create(Path(folder) / "whole.voxloop") as project:
+        _fill(project, learn, score)
+        learned, judged = (ImageTables.of_project(project, i, p.truth) for i, p in enumerate((learn, score)))
+        yield Score(name, "oracle", 0, judged.supervoxels.n, judged.truth_table.oracle().iou_of(2))
+        for labels, repeats in (("100", seeds), ("all", 1)):
+            for seed in range(repeats):
+                spec = project.specs.classifier.changed(seed=seed)
+                ids = _balanced(learned, 100, seed) if labels == "100" else _many(learned, seed)
+                voxels = _voxels_of(learned, ids)
+                image = learned.labelled(label_supervoxels(voxels.supervoxels, voxels.classes))
+                classifier = fit_classifier([image], spec)
+                classes = np.arange(1, int(learn.truth.max()) + 1, dtype=np.int32)
+                prediction = Prediction.by(classifier, judged.values, judged.supervoxels.graph, classes)
+                iou = judged.truth_table.score(prediction.segmentation).iou_of(2)
+                yield Score(name, f"{labels} supervoxels", seed, image.labels.n, iou)
+                if seed:
+                    continue
+                found = _refine(project, image, voxels, prediction, judged, spec)
+                iou = simulate_score(found, score.truth).iou_of(2)
+                yield Score(name, f"{labels} refined", seed, image.labels.n, iou)
+
+
+def _balanced(tables: ImageTables, n: int, seed: int) -> NDArray[np.uint32]:
+    """Return `n` supervoxels drawn at random, as many of each class."""
+    rng = np.random.default_rng(seed)
+    classes = np.unique(tables.majority[tables.majority > 0])
+    of_class = [np.flatnonzero(tables.majority == c) for c in classes]
+    drawn = [rng.choice(rows, n // len(classes), replace=False) for rows in of_class]
+    return (np.sort(np.concatenate(drawn)) + 1).astype(np.uint32)
+
+
+def _many(tables: ImageTables, seed: int) -> NDArray[np.uint32]:
+    """Return as many supervoxels as count for all, drawn at random."""
+    known = tables.known_ids
+    return np.sort(np.random.default_rng(seed).choice(known, min(FULL_LABELS, known.size), replace=False))
+
+
+def _voxels_of(tables: ImageTables, ids: NDArray[np.uint32]) -> VoxelLabels:
+    """Return all voxels of some supervoxels, each labelled with the class of most of its supervoxel's."""
+    chosen = np.zeros(tables.supervoxels.n + 1, np.bool_)
+    chosen[ids] = True
+    labels = tables.labels.reshape(-1)
+    indices = np.flatnonzero(chosen[labels])
+    supervoxels = labels[indices].astype(np.int64)
+    return VoxelLabels(indices, tables.majority[supervoxels - 1], supervoxels)
+
+
+def _refine(
+    project: Project,
+    image: LabelledImage,
+    voxels: VoxelLabels,
+    prediction: Prediction,
+    judged: ImageTables,
+    spec: ClassifierSpec,
+) -> Classes:
+    """Return the class of each voxel of the scored part."""
+    features, memory = project.specs.features, project.memory
+    refinement = fit_refinement(
+        [image],
+        [voxels],
+        spec,
+        describe=lambda _, some: describe_voxels(project.volume(0), some, features, memory=memory),
+    )
+    unsure = undecided(prediction, judged.supervoxels.graph)
+    out = np.empty(judged.truth.shape, np.uint8)
+    refine(Refiner(project.volume(1), judged.labels, prediction, unsure, refinement, features), out, memory=memory)
+    return out
+
+
 def row(scores: Sequence[Score]) -> str:
     """Return one volume's scores as a row of the table: mean, and half the width of its 95 % interval (Student's t)."""
     cells = []
@@ -241,7 +346,30 @@ def row(scores: Sequence[Score]) -> str:
     return f"| {scores[0].volume} | {labelled:.0f} | " + " | ".join(cells) + " |"
 
 
-HEADER = "| volume | labelled voxels | supervoxels | refined | reference | voxels |\n|---|--:|--:|--:|--:|--:|"
+HEADER = (
+    "| volume | labelled voxels | supervoxels | refined | tuned | reference | voxels |\n|---|--:|--:|--:|--:|--:|--:|"
+)
+
+
+WHOLE_SEEDS = 5
+WHOLE_HEADER = "| volume | labelled supervoxels | supervoxels | refined | oracle |\n|---|--:|--:|--:|--:|"
+
+
+def whole_rows(scores: Sequence[Score]) -> list[str]:
+    """Return the rows of the table of `measure_whole`: means over the draws, refined for the first draw only."""
+    by_method: dict[str, list[Score]] = {}
+    for score in scores:
+        by_method.setdefault(score.method, []).append(score)
+    rows = []
+    for labels in ("100", "all"):
+        ious = [np.mean([s.iou for s in by_method[name]]) for name in _columns(labels)]
+        n = by_method[f"{labels} supervoxels"][0].n_labelled
+        rows.append(f"| {scores[0].volume} | {n:,} | " + " | ".join(f"{iou:.3f}" for iou in ious) + " |")
+    return rows
+
+
+def _columns(labels: str) -> tuple[str, ...]:
+    return f"{labels} supervoxels", f"{labels} refined", "oracle"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -250,6 +378,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--volumes", nargs="+", choices=SOURCES, default=list(SOURCES), help="default: all")
     parser.add_argument("--seeds", type=int, default=10, help="sets of strokes (default: 10)")
     parser.add_argument("--strokes", type=int, default=10, help="of each class (default: 10)")
+    parser.add_argument(
+        "--whole", nargs="*", choices=SOURCES, default=["epfl"],
+        help="also score all of these, with supervoxels labelled one by one; none after it: no volume (default: epfl)",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every score there as well")
     options = parser.parse_args(arguments)
     root = Path(os.environ.get("VOXLOOP_DATA", ""))
@@ -265,6 +397,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(
         f"\n{options.seeds} sets of {options.strokes} strokes a class; {time.process_time() - start:.0f} s of processor"
     )
+    if options.whole:
+        print(f"\n{WHOLE_HEADER}")
+        for name in options.whole:
+            found = list(measure_whole(name, root, seeds=min(options.seeds, WHOLE_SEEDS)))
+            print("\n".join(whole_rows(found)), flush=True)
+            scores += found
+        print(f"\n{time.process_time() - start:.0f} s of processor in all")
     if options.json:
         options.json.write_text(json.dumps([asdict(score) for score in scores], indent=1) + "\n")
 

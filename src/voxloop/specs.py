@@ -168,9 +168,9 @@ class ClassifierSpec(Spec):
     """The forests that learn from the labelled supervoxels.
 
     `balanced` gives the classes the same weight in all. `autocontext` adds a second forest that sees the first one's
-    opinion of the neighbourhood. `calibrated` shifts and scales the probabilities so that they fit labels that were
-    held out. `smoothing` is how many times probabilities are averaged along the graph at last: it makes large blobs
-    rounder and eats thin structures.
+    opinion of the neighbourhood. `calibrated` shifts and scales the probabilities by what is said of labels that were
+    held out, and by how common the classes are. `smoothing` is how many times probabilities are averaged along the
+    graph at last: it makes large blobs rounder and eats thin structures.
     """
 
     n_trees: Annotated[int, Field(ge=1, le=10_000)] = 100

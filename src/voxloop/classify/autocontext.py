@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Executor
-from voxloop.classify.calibration import Calibration, fit_calibration
+from voxloop.classify.calibration import Calibration, class_shift, fit_calibration, label_fairness
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.held_out import HeldOut
 from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
@@ -28,6 +28,7 @@ from voxloop.supervoxels.neighbourhood import induced_graph, within_hops
 STEPS = 2  # how far the second forest sees, in steps along the graph
 N_FOLDS = 5
 WITNESSES = 20  # trees that leave out a fold
+SAMPLE = 4000  # supervoxels that say how common the classes are
 # The second forest has few columns, all alike: leaves of one label would follow every label's own error.
 SECOND_LEAF = 5
 
@@ -192,6 +193,10 @@ def fit_classifier(
     classes = np.concatenate([image.labels.classes for image in images])
     weights = np.concatenate([image.labels.purity for image in images])
     first = fit_forest(rows, classes, spec, weights=weights, executor=executor)
+    opinions = [
+        opinions_of(index, first) if opinions_of else Opinions(first, image.values, executor=executor)
+        for index, image in enumerate(images)
+    ]
     groups = group_labels(images)
     folds = deal_folds(groups, classes, n_folds=N_FOLDS, rng=spec.seed)
     honest = first.predict(rows, executor=executor)
@@ -201,43 +206,57 @@ def fit_classifier(
         left_out = fit_forest(rows, classes, witnesses, weights=weights, folds=folds, executor=executor)
         honest = left_out.predict_held_out(rows, folds)
 
+    known = folds >= 0
+    columns = np.searchsorted(first.classes, classes)
+    of_first = honest[known]
+
     second = None
     leaf = spec.changed(min_samples_leaf=max(spec.min_samples_leaf, SECOND_LEAF))
     # With fewer labels of a class the second forest could not tell it from the others: no leaf would be its own.
     if spec.autocontext and np.unique(classes, return_counts=True)[1].min() >= leaf.min_samples_leaf:
-        seen = _seen_of_labels(images, first, honest, opinions_of, executor)
+        seen = _seen_of_labels(images, honest, opinions)
         second = fit_forest(seen, classes, leaf, weights=weights, folds=folds, executor=executor)
         honest = _both(honest, second.predict_held_out(seen, folds))
-
-    known = folds >= 0
-    if not known.any():
-        return Classifier(first, second, Calibration.none(first.classes.size), None)
-    columns = np.searchsorted(first.classes, classes)[known]
     calibration = Calibration.none(first.classes.size)
     if spec.calibrated:
-        calibration = fit_calibration(honest[known], columns, weights=weights[known])
-    held_out = HeldOut(calibration.apply(honest[known]), columns.astype(np.int32), groups[known])
+        # All the way would make classes equally likely again, which many labels know better.
+        calibration = fit_calibration(honest[known], columns[known], weights=weights[known]).half()
+        drawn = _draw(images, opinions, rng=spec.seed)
+        fairness = label_fairness(drawn, of_first, columns[known])
+        shift = class_shift(calibration.apply(drawn).mean(axis=0), columns, fairness=fairness)
+        calibration = calibration.shifted(shift)
+    held_out = None
+    if known.any():
+        held_out = HeldOut(calibration.apply(honest[known]), columns[known].astype(np.int32), groups[known])
     return Classifier(first, second, calibration, held_out)
 
 
 def _seen_of_labels(
-    images: Sequence[LabelledImage],
-    first: Forest,
-    honest: Opinion,
-    opinions_of: Callable[[int, Forest], Opinions] | None,
-    executor: Executor | None,
+    images: Sequence[LabelledImage], honest: Opinion, opinions: Sequence[Opinions]
 ) -> NDArray[np.float32]:
     """Return what the second forest sees of each label; of the labels themselves the first says what is `honest`."""
     ends = np.cumsum([image.labels.n for image in images])
     seen = []
-    for index, (image, end) in enumerate(zip(images, ends, strict=True)):
-        opinions = opinions_of(index, first) if opinions_of else Opinions(first, image.values, executor=executor)
+    for image, of_image, end in zip(images, opinions, ends, strict=True):
         near = within_hops(image.graph, image.labels.ids, STEPS)
         labelled = np.searchsorted(near, image.labels.ids)
-        opinion = opinions.of(near)
+        opinion = of_image.of(near)
         opinion[labelled] = honest[end - image.labels.n : end]
         seen.append(surroundings(opinion, induced_graph(image.graph, near))[labelled])
     return np.concatenate(seen)
+
+
+def _draw(images: Sequence[LabelledImage], opinions: Sequence[Opinions], *, rng: int) -> Opinion:
+    """Return what the first forest says (m, k) of supervoxels drawn at random from all images."""
+    ends = np.cumsum([image.graph.n for image in images])
+    drawn = np.random.default_rng(rng).choice(ends[-1], min(SAMPLE, ends[-1]), replace=False)
+    of_image = np.searchsorted(ends, drawn, side="right")
+    return np.concatenate(
+        [
+            said.of(np.sort(drawn[of_image == index] - end + image.graph.n + 1).astype(np.uint32))
+            for index, (image, said, end) in enumerate(zip(images, opinions, ends, strict=True))
+        ]
+    )
 
 
 def _both(first: Opinion, second: Opinion) -> Opinion:

@@ -42,22 +42,29 @@ def grow_tree(
     stack = np.empty((n_samples + 1, 3), np.int64)
     in_node = np.empty(n_classes, np.float64)
     in_left = np.empty(n_classes, np.float64)
+    # The samples of the node at hand side by side: what is read over and over lies in order.
+    class_at = np.empty(n_samples, np.int32)
+    weight_at = np.empty(n_samples, np.float64)
+    at = np.empty(n_samples, np.float32)
     n_nodes = 1
     stack[0, 0], stack[0, 1], stack[0, 2] = 0, n_samples, 0
     depth = 1
     while depth > 0:
         depth -= 1
         start, stop, node = stack[depth, 0], stack[depth, 1], stack[depth, 2]
+        n_here = stop - start
         in_node[:] = 0.0
-        for i in range(start, stop):
-            in_node[classes[order[i]]] += weights[order[i]]
+        for i in range(n_here):
+            sample = order[start + i]
+            class_at[i], weight_at[i] = classes[sample], weights[sample]
+            in_node[class_at[i]] += weight_at[i]
         weight = in_node.sum()
         for c in range(n_classes):
             value[node, c] = in_node[c] / weight
         feature[node] = -1
         threshold[node] = 0.0
         left[node] = node
-        if in_node.max() >= weight or stop - start < 2 * min_samples_leaf:
+        if in_node.max() >= weight or n_here < 2 * min_samples_leaf:
             continue
 
         best_feature, best_threshold, best_purity = -1, np.float32(0.0), -1.0
@@ -72,9 +79,11 @@ def grow_tree(
             column = columns[f]
             low = column[order[start]]
             high = low
-            for i in range(start + 1, stop):
-                low = min(low, column[order[i]])
-                high = max(high, column[order[i]])
+            for i in range(n_here):
+                x = column[order[start + i]]
+                at[i] = x
+                low = min(low, x)
+                high = max(high, x)
             if not low < high:
                 continue
             tried += 1
@@ -83,12 +92,12 @@ def grow_tree(
                 cut = low
             in_left[:] = 0.0
             n_left = 0
-            for i in range(start, stop):
-                sample = order[i]
-                if column[sample] <= cut:
-                    in_left[classes[sample]] += weights[sample]
-                    n_left += 1
-            if n_left < min_samples_leaf or stop - start - n_left < min_samples_leaf:
+            for i in range(n_here):
+                # A random cut splits half and half: nothing to guess for the branch predictor, so there is no branch.
+                goes_left = at[i] <= cut
+                in_left[class_at[i]] += weight_at[i] * goes_left
+                n_left += goes_left
+            if n_left < min_samples_leaf or n_here - n_left < min_samples_leaf:
                 continue
             weight_left = in_left.sum()
             weight_right = weight - weight_left
