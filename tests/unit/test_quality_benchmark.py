@@ -37,14 +37,14 @@ def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_all_methods_on_the_same_strokes(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    quality.main(["--volumes", "lm", "--seeds", "2", "--strokes", "5", "--json", str(volumes / "scores.json")])
+    quality.main(["--volumes", "lm", "--seeds", "2", "--strokes", "5", "--whole", "--json", str(volumes / "scores.json")])
     scores = json.loads((volumes / "scores.json").read_text())
-    assert [score["method"] for score in scores] == ["supervoxels", "refined", "reference", "voxels"] * 2
+    assert [score["method"] for score in scores] == ["supervoxels", "refined", "tuned", "reference", "voxels"] * 2
     for seed in (0, 1):
         of_seed = [score for score in scores if score["seed"] == seed]
         assert len({score["n_labelled"] for score in of_seed}) == 1
         assert all(0.6 < score["iou"] <= 1 for score in of_seed)
-    assert scores[0]["iou"] != scores[4]["iou"]
+    assert scores[0]["iou"] != scores[5]["iou"]
     assert "| lm |" in capsys.readouterr().out
 
 
@@ -57,3 +57,16 @@ def test_the_folder_of_the_volumes_must_be_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("VOXLOOP_DATA", raising=False)
     with pytest.raises(SystemExit):
         quality.main(["--volumes", "lm"])
+
+
+@pytest.mark.slow
+def test_whole_supervoxels_of_the_whole_volume(volumes: Path) -> None:
+    scores = list(quality.measure_whole("lm", volumes, seeds=2))
+    iou = {(score.method, score.seed): score.iou for score in scores}
+    assert set(iou) == {
+        ("oracle", 0), ("100 supervoxels", 0), ("100 supervoxels", 1), ("100 refined", 0),
+        ("all supervoxels", 0), ("all refined", 0),
+    }  # fmt: skip
+    assert all(0.5 < iou[key] <= 1 for key in iou)
+    assert iou["all supervoxels", 0] <= iou["oracle", 0]
+    assert [len(row.split("|")) for row in quality.whole_rows(scores)] == [7, 7]
