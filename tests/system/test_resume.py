@@ -14,8 +14,10 @@ import pytest
 from voxloop.blocks import Block, SerialExecutor
 from voxloop.errors import StorageError
 from voxloop.features import pool
+from voxloop.io import n5, open_volume, zarr
+from voxloop.io.done_log import DoneLog
 from voxloop.io.scratch import Folder, scratch_folder
-from voxloop.project import Project
+from voxloop.project import Project, export
 from voxloop.samples import Sample
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
@@ -120,3 +122,83 @@ def test_the_context_of_a_large_table_is_computed_once(cells: Path, monkeypatch:
             assert not isinstance(values, np.ndarray)
             np.testing.assert_array_equal(np.asarray(values), whole)
         assert told == stages
+
+
+KILLED_EXPORT = """
+import os, signal, sys
+from voxloop.io import n5, zarr
+from voxloop.project import Project
+
+folder, target, how = sys.argv[1:]
+zarr._CHUNK = n5._CHUNK = 8
+
+def progress(name, finished, total):
+    if name == "export supervoxels" and finished == 20:
+        if how == "stop":
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with Project.open(folder, progress=progress) as project:
+    project.export("supervoxels", target)
+"""
+
+
+@pytest.mark.parametrize(("suffix", "how"), [(".zarr", "kill"), (".zarr", "stop"), (".n5", "kill")])
+def test_an_export_goes_on_at_the_block(cells: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, how: str) -> None:
+    folder = cells.parent / "exports"
+    folder.mkdir()
+    target, other = folder / f"supervoxels{suffix}", folder / f"again{suffix}"
+    command = [sys.executable, "-c", KILLED_EXPORT, str(cells), str(target), how]
+    code = subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode
+    assert code in (-signal.SIGKILL, -signal.SIGINT)
+    assert not target.exists()
+    (begun,) = folder.iterdir()
+    kept = DoneLog(begun / ".done").done()
+    assert 20 <= len(kept) < 72
+
+    written: list[int] = []
+
+    def counted(writer: Any, read: Any, box: Any, block: Block) -> None:
+        written.append(block.index)
+        write_block(writer, read, box, block)
+
+    write_block = export._write_block
+    monkeypatch.setattr(export, "_write_block", counted)
+    monkeypatch.setattr(zarr, "_CHUNK", 8)
+    monkeypatch.setattr(n5, "_CHUNK", 8)
+    with Project.open(cells, executor=SerialExecutor()) as project:
+        project.export("supervoxels", target)
+        assert written == sorted(set(range(72)) - kept)
+        assert list(folder.iterdir()) == [target]
+        assert not (target / ".done").exists()
+        project.export("supervoxels", other)
+    again, there = ({path.relative_to(top): path for path in top.rglob("*")} for top in (other, target))
+    assert set(there) == set(again)
+    for relative, path in there.items():
+        if path.is_file():
+            assert path.read_bytes().replace(b"supervoxels", b"again") == again[relative].read_bytes(), relative
+
+
+def test_an_export_of_something_else_begins_anew(cells: Path) -> None:
+    target = cells.parent / "labels.zarr"
+    command = [sys.executable, "-c", KILLED_EXPORT, str(cells), str(target), "kill"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    with Project.open(cells, executor=SerialExecutor()) as project:
+        project.configure(slic={"compactness": 3.0})
+        project.export("supervoxels", target)
+        np.testing.assert_array_equal(open_volume(target).read()[0], project.supervoxels().labels)
+    assert not [path for path in cells.parent.iterdir() if path.name.startswith(".labels")]
+
+
+def test_a_log_counts_whole_lines_of_its_own_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = DoneLog(tmp_path / "done")
+    assert not log.is_of("one")
+    log.start("one")
+    log.note(3)
+    log.note(15)
+    (tmp_path / "done" / "blocks-other-1").write_bytes(b"7\n12")  # killed in the middle of 128
+    assert log.done() == {3, 7, 15}
+    assert log.is_of("one")
+    assert not log.is_of("two")
+    monkeypatch.setattr("psutil.boot_time", lambda: 0.0)
+    assert not log.is_of("one")  # what was written may not have reached the disk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import secrets
@@ -11,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from voxloop.errors import InputError, MissingFileError, StorageError, VoxloopError
+from voxloop.errors import Cancelled, ClusterError, InputError, MissingFileError, StorageError, VoxloopError
+from voxloop.io.done_log import DoneLog
 from voxloop.io.inside import matching_files
 
 _PARTIAL, _ASIDE = ".partial", ".old"
+_DONE = ".done"
 # Whatever has a name of this pattern was never finished, or has been replaced.
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{8}\.(partial|old)")
 
@@ -89,18 +92,57 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     StorageError
         If the disk is full or writing is not permitted.
     """
+    _check_place(path, overwrite=overwrite)
+    temporary = partial_path(path)
+    try:
+        yield temporary
+        _put_in_place(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+@contextmanager
+def replacing_resumably(path: Path, *, overwrite: bool, key: str) -> Iterator[tuple[Path, DoneLog]]:
+    """Yield a folder beside `path` that takes its place as with `replacing`, and the log of the blocks done in it.
+
+    If the process is killed or stopped the folder stays, and the next call with the same digest `key` goes on with it;
+    one with another digest removes it. After any other exception it is removed.
+
+    Raises
+    ------
+    As `replacing`.
+    """
+    _check_place(path, overwrite=overwrite)
+    temporary = path.with_name(f".{path.name}.{key[:8]}{_PARTIAL}")
+    log = DoneLog(temporary / _DONE)
+    for earlier in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}/{_DONE}"):
+        if earlier != log.folder or not log.is_of(key):
+            _remove(earlier.parent)
+    if not log.is_of(key):
+        _remove(temporary)  # it was stopped before there was anything to go on with
+    try:
+        yield temporary, log
+        with storing(path):
+            log.remove()
+        _put_in_place(temporary, path)
+    except (KeyboardInterrupt, Cancelled, ClusterError):
+        raise
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def _check_place(path: Path, *, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise MissingFileError(f"cannot write {path}: the folder {path.parent} does not exist")
     if not overwrite and os.path.lexists(path):
         raise InputError(f"{path} exists; choose another name or allow overwriting")
-    temporary = partial_path(path)
-    try:
-        yield temporary
-        with storing(path):
-            _flush(temporary)
-            _rename(temporary, path)
-    finally:
-        _remove(temporary)
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    with storing(path):
+        _flush(temporary)
+        _rename(temporary, path)
 
 
 def partial_path(path: Path) -> Path:

@@ -44,6 +44,8 @@ class Format:
         Whether a path may lead on into a file, such as ``cells.h5/volumes/raw``.
     writable
         Whether it can be written.
+    resumable
+        Whether `create` goes on with what it finds at its path: blocks are files of their own.
     axes
         Orders of axes that a written file can have, the usual one first; none if it can have any, (z, y, x, c) usually.
     describes
@@ -58,6 +60,7 @@ class Format:
     folder_marks: tuple[str, ...] = ()
     holds_datasets: bool = False
     writable: bool = True
+    resumable: bool = False
     axes: tuple[str, ...] = ()
     describes: tuple[Description, ...] = ("spacing", "channels", "classes")
 
@@ -90,7 +93,7 @@ class Format:
         return bool(self.magic) and start[self.magic_offset :].startswith(self.magic)
 
 
-_N5 = Format("N5", (".n5",), "n5", folder_marks=("attributes.json",))
+_N5 = Format("N5", (".n5",), "n5", folder_marks=("attributes.json",), resumable=True)
 _STACK = Format(
     "PNG, JPEG or BMP", (".png", ".jpg", ".jpeg", ".bmp"), "stack", magic=(b"\x89PNG", b"\xff\xd8\xff"),
     axes=("zyx", "zyxc"), describes=(),
@@ -102,7 +105,10 @@ FORMATS = (
         axes=("zyx", "czyx", "zcyx"),
     ),
     Format("NumPy", (".npy",), "npy", magic=(b"\x93NUMPY",), describes=()),
-    Format("Zarr", (".zarr",), "zarr", folder_marks=("zarr.json", ".zarray", ".zgroup"), axes=("zyx", "czyx")),
+    Format(
+        "Zarr", (".zarr",), "zarr", folder_marks=("zarr.json", ".zarray", ".zgroup"), resumable=True,
+        axes=("zyx", "czyx"),
+    ),
     Format("NumPy archive", (".npz",), "npz", holds_datasets=True, writable=False),
     Format("HDF5", (".h5", ".hdf5"), "hdf5", magic=(b"\x89HDF\r\n\x1a\n",), holds_datasets=True),
     _N5,

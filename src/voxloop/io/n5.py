@@ -138,7 +138,7 @@ def _sizes(attributes: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str
 
 
 def create(path: Path, header: Header) -> N5Writer:
-    """Return a writer of a container with the dataset `exported_data`, of any axes."""
+    """Return a writer of a container with the dataset `exported_data`, of any axes, or of one that was begun before."""
     if header.dtype.name not in _DTYPES.split():
         raise InputError(f"an N5 cannot hold {header.dtype}; expected one of {_DTYPES.replace(' ', ', ')}")
     return N5Writer(path, header)
@@ -152,6 +152,12 @@ class N5Writer(VolumeWriter):
         self.block_shape = cast("Shape3", tuple(min(_CHUNK, n) for n in header.spatial_shape))
         self._lock = threading.Lock()
         self._folder = path / _DATASET
+        if not path.is_dir():
+            self._begin(path)
+        self._dataset = _open(self._folder, "r+")
+
+    def _begin(self, path: Path) -> None:
+        header = self.header
         self._folder.mkdir(parents=True)
         (path / "attributes.json").write_text(json.dumps({"n5": "2.0.0"}))
         metadata = {
@@ -161,7 +167,6 @@ class N5Writer(VolumeWriter):
             "compression": {"type": "gzip", "level": 1},
         }
         (self._folder / "attributes.json").write_text(json.dumps({**metadata, **_metadata(header)}))
-        self._dataset = _open(self._folder, "r+")
 
     def _write(self, box: Box, block: NDArray[Any]) -> None:
         with self._lock:  # a block written in part is read, changed and written: by one thread at a time

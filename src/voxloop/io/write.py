@@ -13,7 +13,8 @@ from numpy.typing import DTypeLike
 from voxloop.blocks import Block, map_blocks, partition
 from voxloop.errors import InputError
 from voxloop.io.atomic import replacing as replacing_one
-from voxloop.io.atomic import replacing_files, storing
+from voxloop.io.atomic import replacing_files, replacing_resumably, storing
+from voxloop.io.done_log import DoneLog
 from voxloop.io.formats import Format, format_to_write, name_without_suffix
 from voxloop.io.inside import is_numbered, usable_path
 from voxloop.io.writers import Content, Header, OmeZarrVersion, VolumeWriter
@@ -37,6 +38,7 @@ def create_volume(
     affine: Affine | None = None,
     ome_zarr: OmeZarrVersion = "0.5",
     overwrite: bool = False,
+    key: str | None = None,
 ) -> Iterator[VolumeWriter]:
     """Write a volume block by block, in bounded memory.
 
@@ -73,6 +75,9 @@ def create_volume(
         Version of OME-Zarr: 0.5 is Zarr 3, 0.4 is Zarr 2, for older programs.
     overwrite
         Whether an existing file may be replaced.
+    key
+        Digest of all voxels. If the writing of an OME-Zarr image or an N5 is stopped or killed, the next call with the
+        same key goes on with it: the writer's `log` says which blocks are there, and wants to know of each that is.
 
     Yields
     ------
@@ -109,16 +114,31 @@ def create_volume(
         affine=affine,
         ome_zarr=ome_zarr,
     )
-    replacing = replacing_files if is_numbered(path) else replacing_one
-    with replacing(path, overwrite=overwrite) as temporary:
+    resuming = key if format_.resumable else None
+    with _place(path, overwrite=overwrite, key=resuming) as (temporary, log):
         with storing(path):
             writer = format_.module.create(temporary, header)
+            if resuming is not None and log is not None:
+                log.start(resuming)
+                writer.log = log
         try:
             yield writer
             with storing(path):
                 writer.finish()
         finally:
             writer.close()
+
+
+@contextmanager
+def _place(path: Path, *, overwrite: bool, key: str | None) -> Iterator[tuple[Path, DoneLog | None]]:
+    """Yield where to write what will appear at `path`, and the log of what is there already, with a key."""
+    if key is not None:
+        with replacing_resumably(path, overwrite=overwrite, key=key) as (temporary, log):
+            yield temporary, log
+    else:
+        replacing = replacing_files if is_numbered(path) else replacing_one
+        with replacing(path, overwrite=overwrite) as temporary:
+            yield temporary, None
 
 
 def save_volume(

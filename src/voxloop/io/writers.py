@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from voxloop.blocks import Box, Shape3
 from voxloop.errors import InputError
 from voxloop.io.atomic import storing
+from voxloop.io.done_log import DoneLog
 from voxloop.io.units import unit_name
 from voxloop.volume import Affine, Spacing, check_spacing
 
@@ -105,9 +106,12 @@ class VolumeWriter(ABC):
         Blocks (z, y, x) that are cheap to write: of this shape and aligned with it.
     any_process
         Whether the writer can be sent to other processes, which then write such blocks side by side.
+    log
+        Which blocks are done, for whoever writes them in one piece; None where that is not kept.
     """
 
-    any_process = False
+    any_process: ClassVar[bool] = False
+    log: DoneLog | None = None
 
     header: Header
     block_shape: Shape3

@@ -20,7 +20,7 @@ from numcodecs import Blosc
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from voxloop.blocks import Box, Shape3, partition
+from voxloop.blocks import Block, Box, Shape3, map_blocks, partition
 from voxloop.errors import FormatError
 from voxloop.io.stored import StoredArray, StoredImage, reading
 from voxloop.io.units import stored_unit
@@ -132,7 +132,7 @@ def _axes_of_dimension_names(array: zarr.Array[Any]) -> str | None:
 
 
 def create(path: Path, header: Header) -> OmeZarrWriter:
-    """Return a writer of an OME-Zarr image of axes (z, y, x) or (c, z, y, x)."""
+    """Return a writer of an OME-Zarr image of axes (z, y, x) or (c, z, y, x), or of one that was begun before."""
     return OmeZarrWriter(path, header)
 
 
@@ -153,8 +153,12 @@ class OmeZarrWriter(VolumeWriter):
         ome = _ome(header, self._factors)
         self._zarr_format: Literal[2, 3] = 3 if header.ome_zarr == "0.5" else 2
         attributes: dict[str, Any] = {"ome": ome} if header.ome_zarr == "0.5" else ome
-        self._group = zarr.open_group(path, mode="w-", zarr_format=self._zarr_format, attributes=attributes)
-        self._finest = self._create_scale(0, header.spatial_shape)
+        if path.is_dir():
+            self._group = zarr.open_group(path, mode="r+", zarr_format=self._zarr_format)
+            self._finest = cast("zarr.Array[Any]", self._group["0"])
+        else:
+            self._group = zarr.open_group(path, mode="w-", zarr_format=self._zarr_format, attributes=attributes)
+            self._finest = self._create_scale(0, header.spatial_shape)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
@@ -171,6 +175,7 @@ class OmeZarrWriter(VolumeWriter):
             dtype=self.header.dtype,
             chunks=(*(1 for _ in lead), *(min(_CHUNK, n) for n in shape)),
             fill_value=0,
+            overwrite=True,  # who goes on with an image makes the coarser scales anew
             **self._encoding(),
         )
 
@@ -225,12 +230,16 @@ class OmeZarrWriter(VolumeWriter):
 
     def _fill(self, coarser: zarr.Array[Any], finer: zarr.Array[Any], step: Shape3) -> None:
         """Fill a scale from the finer one, chunk by chunk and channel by channel."""
-        for block in partition(coarser.shape[-3:], self.block_shape):
+
+        def fill_chunk(block: Block) -> None:
             box = block.inner
             source = tuple(slice(a * s, b * s) for a, b, s in zip(box.start, box.stop, step, strict=True))
             for channel in np.ndindex(coarser.shape[:-3]):
                 part = np.asarray(finer[(*channel, *source)])
                 coarser[(*channel, *box.slices)] = downsample(part, step, self.header.content)
+
+        for _ in map_blocks(fill_chunk, partition(coarser.shape[-3:], self.block_shape)):
+            pass
 
     def close(self) -> None:
         """Do nothing: each chunk is a closed file already."""

@@ -367,6 +367,9 @@ class ModelResults:
         """Bytes that a process may take for its blocks."""
         return self.stages.memory
 
+    def digest(self) -> None:
+        """Return None: a batch that was stopped begins the file that it was writing anew."""
+
     def supervoxels(self) -> Supervoxels:
         """Return the supervoxels."""
         return self.stages.supervoxels(self.model.specs.slic)

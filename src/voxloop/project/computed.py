@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+import voxloop
 from voxloop.classify import (
     Classifier,
     Forest,
@@ -27,6 +29,9 @@ from voxloop.project.history import History
 from voxloop.project.record import Specs
 from voxloop.project.snapshot import Snapshot
 from voxloop.project.stages import (
+    CONTEXT_VERSION,
+    FEATURES_VERSION,
+    SUPERVOXELS_VERSION,
     ImageStages,
     Kept,
     feature_entries,
@@ -137,6 +142,17 @@ class ComputedProject(ProjectFolder):
         return found
 
     # Behind the scenes
+
+    def inputs_digest(self) -> str:
+        """Return the digest of all that any result follows from: images, specs, classes, and the labelled voxels."""
+        images = [[record.content_digest, [v.content_digest for v in record.feature_volumes]] for record in self.images]
+        strokes = hashlib.sha256()
+        for image in range(len(self.images)):
+            for part in self.annotations.labelled_voxels(image):
+                strokes.update(part.tobytes())
+        classes = [[c.class_id, c.name, c.color] for c in self.annotations.classes]
+        versions = [SUPERVOXELS_VERSION, FEATURES_VERSION, CONTEXT_VERSION, models.VERSION, voxloop.__version__]
+        return digest_of(versions, images, self.specs.digest, classes, strokes.hexdigest())
 
     def _stages_of(self, image: int) -> ImageStages:
         opened = self._image(image)

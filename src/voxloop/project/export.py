@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -21,10 +21,12 @@ from voxloop.project.annotations import LabelClass
 from voxloop.project.images import Crop, crop_box
 from voxloop.project.paths import expand, has_field
 from voxloop.project.results import ImageResults
-from voxloop.project.sources import BY_CLASS, SOURCES, Layer, Source, make_layer, parse_cells
+from voxloop.project.sources import BY_CLASS, SOURCES, Layer, Painter, Source, make_layer, parse_cells
+from voxloop.specs import digest_of
 
 DType = Literal["uint8", "uint16", "uint32", "float32"]
 Read = Callable[[Box], NDArray[Any]]
+Convert = Callable[[NDArray[Any]], NDArray[Any]]
 Rescale = Literal["data"] | tuple[float, float]
 
 _BLOCK = (64, 256, 256)  # looked through at a time for the range of the data
@@ -102,9 +104,12 @@ def export_files(
     if options.features and not cells:
         raise InputError(f"features goes with the source features, not with {source}")
     written = []
+    digest = results.digest()
     for class_id, target in targets.items():
+        how = asdict(replace(options, crop=None))
+        key = digest and digest_of("export", digest, source, class_id, how, box.start, box.stop)
         layer = _converted(make_layer(source, results, class_id=class_id, cells=cells), source, results, box, options)
-        written += _write(layer, source, results, box, target, options, overwrite=overwrite)
+        written += _write(layer, source, results, box, target, options, overwrite=overwrite, key=key)
     return written
 
 
@@ -156,6 +161,7 @@ def _write(
     options: ExportOptions,
     *,
     overwrite: bool,
+    key: str | None,
 ) -> list[Path]:
     volume = results.volume.crop(box)
     # Names stand for the labels 1, 2, ...: a class that was removed leaves a gap to fill.
@@ -177,6 +183,7 @@ def _write(
         affine=volume.affine,
         ome_zarr=options.ome_zarr,
         overwrite=overwrite,
+        key=key,
         **described,
     ) as writer:
         _write_blocks(writer, layer, box, results, stage=f"export {source}")
@@ -191,13 +198,17 @@ def _write_blocks(writer: VolumeWriter, layer: Layer, box: Box, results: ImageRe
     # Supervoxel ids, values, and their copy in the axes of the file, which an encoder may hold a second time.
     voxel_bytes = 4 + 3 * layer.dtype.itemsize * layer.n_channels
     executor = within_memory(executor, memory=results.memory, item_bytes=prod(writer.block_shape) * voxel_bytes)
-    write, blocks = partial(_write_block, writer, layer.read, box), partition(box.shape, writer.block_shape)
+    done = writer.log.done() if writer.log else ()
+    blocks = [block for block in partition(box.shape, writer.block_shape) if block.index not in done]
+    write = partial(_write_block, writer, layer.read, box)
     for _ in map_blocks(write, blocks, executor=executor, progress=results.progress, stage=stage):
         pass
 
 
 def _write_block(writer: VolumeWriter, read: Read, box: Box, block: Block) -> None:
     writer.write(block.inner, read(_moved(block.inner, box)))
+    if writer.log is not None:
+        writer.log.note(block.index)
 
 
 def _moved(part: Box, box: Box) -> Box:
@@ -213,7 +224,7 @@ def _converted(layer: Layer, source: Source, results: ImageResults, box: Box, op
         if layer.content == "labels":
             raise InputError(f"rescale does not go with {source}: its values are labels")
         low, high = _data_range(layer, results, box) if options.rescale == "data" else options.rescale
-        return replace(layer, dtype=dtype, read=partial(_read_rescaled, layer.read, low, high, dtype))
+        return replace(layer, dtype=dtype, read=_then(layer.read, partial(_rescaled, low, high, dtype)))
     if dtype == layer.dtype:
         return layer
     if layer.maximum is None and dtype.kind != "f":
@@ -225,16 +236,25 @@ def _converted(layer: Layer, source: Source, results: ImageResults, box: Box, op
     if (layer.maximum or 0) > highest:
         raise InputError(f"{source} reaches {layer.maximum:,}, which {dtype} cannot hold")
     content: Literal["image", "labels"] = "image" if dtype.kind == "f" else layer.content
-    return replace(layer, dtype=dtype, read=partial(_read_as, layer.read, dtype), content=content)
+    return replace(layer, dtype=dtype, read=_then(layer.read, partial(_as_type, dtype)), content=content)
 
 
-def _read_as(read: Read, dtype: np.dtype[Any], box: Box) -> NDArray[Any]:
-    return read(box).astype(dtype)
+def _then(read: Read, convert: Convert) -> Read:
+    """Return what reads a box and converts its values."""
+    return read.converted(convert) if isinstance(read, Painter) else partial(_read_converted, read, convert)
 
 
-def _read_rescaled(read: Read, low: float, high: float, dtype: np.dtype[Any], box: Box) -> NDArray[Any]:
-    """Return the voxels of a box with `low` and `high` as the ends of `dtype`, those beyond cut off."""
-    shares = np.clip((read(box).astype(np.float64) - low) / (high - low), 0, 1)
+def _read_converted(read: Read, convert: Convert, box: Box) -> NDArray[Any]:
+    return convert(read(box))
+
+
+def _as_type(dtype: np.dtype[Any], values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype(dtype)
+
+
+def _rescaled(low: float, high: float, dtype: np.dtype[Any], values: NDArray[Any]) -> NDArray[Any]:
+    """Return values with `low` and `high` as the ends of `dtype`, those beyond cut off."""
+    shares = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
     scaled: NDArray[Any] = shares.astype(dtype) if dtype.kind == "f" else np.rint(shares * np.iinfo(dtype).max)
     return scaled.astype(dtype, copy=False)
 

@@ -13,7 +13,7 @@ from voxloop.blocks import Executor, Progress
 from voxloop.classify import Prediction, SupervoxelLabels
 from voxloop.io import folder_of
 from voxloop.project.annotations import LabelClass
-from voxloop.specs import FeatureSpec
+from voxloop.specs import FeatureSpec, digest_of
 from voxloop.supervoxels import Supervoxels
 from voxloop.supervoxels.extent import Extent
 from voxloop.volume import Volume
@@ -56,6 +56,9 @@ class ImageResults(Protocol):
     @property
     def memory(self) -> int:
         """Bytes that a process may take for its blocks."""
+
+    def digest(self) -> str | None:
+        """Return the digest of all that the results follow from, or None if that is not known."""
 
     def supervoxels(self) -> Supervoxels:
         """Return the supervoxels."""
@@ -132,6 +135,10 @@ class ProjectResults:
     def memory(self) -> int:
         """Bytes that a process may take for its blocks."""
         return self.project.memory
+
+    def digest(self) -> str:
+        """Return the digest of all that the results follow from."""
+        return digest_of(self.project.inputs_digest(), self.image)
 
     def supervoxels(self) -> Supervoxels:
         """Return the supervoxels."""

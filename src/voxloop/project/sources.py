@@ -235,16 +235,34 @@ def _image_channels(n: int, results: ImageResults) -> Sequence[str]:
     return results.volume.channel_names or [f"channel_{i + 1}" for i in range(n)]
 
 
-def _painter(results: ImageResults, values: NDArray[Any]) -> Callable[[Box], NDArray[Any]]:
-    """Return a function that gives each voxel of a box the value of its supervoxel."""
+@dataclass(frozen=True)
+class Painter:
+    """Gives each voxel of a box the value of its supervoxel.
+
+    Attributes
+    ----------
+    labels
+        The supervoxel of each voxel, 0 outside.
+    table
+        (n + 1, ...): the value outside, and those of supervoxels 1..n.
+    """
+
+    labels: ArrayLike
+    table: NDArray[Any]
+
+    def __call__(self, box: Box) -> NDArray[Any]:
+        """Return the values (z, y, x, ...) of the voxels of a box."""
+        painted: NDArray[Any] = self.table[np.asarray(self.labels[box.slices])]
+        return painted
+
+    def converted(self, convert: Callable[[NDArray[Any]], NDArray[Any]]) -> Painter:
+        """Return a painter of converted values; there are far fewer of them than of voxels."""
+        return Painter(self.labels, convert(self.table))
+
+
+def _painter(results: ImageResults, values: NDArray[Any]) -> Painter:
     outside = np.zeros((1, *values.shape[1:]), values.dtype)
-    return partial(_paint, results.supervoxels().labels, np.concatenate([outside, values]))
-
-
-def _paint(labels: ArrayLike, table: NDArray[Any], box: Box) -> NDArray[Any]:
-    """Return for each voxel of a box the row of its supervoxel in a table whose first row is for 0, outside."""
-    painted: NDArray[Any] = table[np.asarray(labels[box.slices])]
-    return painted
+    return Painter(results.supervoxels().labels, np.concatenate([outside, values]))
 
 
 def _squeezed(values: NDArray[Any]) -> NDArray[Any]:
