@@ -8,24 +8,33 @@ from voxloop.io.scratch import Memory
 from voxloop.kernels import contingency as contingency_kernel
 from voxloop.kernels import fragments as kernel
 from voxloop.kernels import pieces as pieces_kernel
+from voxloop.kernels import tally
 from voxloop.supervoxels.connectivity import Pieces, absorb_small, cut_block, gather
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 NO_IMAGE = np.empty((0, 1, 1, 1), np.int16)
 
 
-def cut(labels: np.ndarray, image: np.ndarray | None = None, *, jitted: bool = True, start=(0, 0, 0), shape=None):
+def cut(
+    labels: np.ndarray,
+    image: np.ndarray | None = None,
+    *,
+    jitted: bool = True,
+    start=(0, 0, 0),
+    shape=None,
+    areas=(1, 100, 10_000),
+):
     labels = np.asarray(labels, np.int32)
     image = np.empty((0, *labels.shape), np.int16) if image is None else image
     fragments = kernel.fragments if jitted else kernel.fragments.py_func
-    return fragments(labels, image, np.array(start), np.array(shape or labels.shape), -2)
+    return fragments(labels, image, np.array(start), np.array(shape or labels.shape), -2, np.array(areas))
 
 
 @pytest.mark.parametrize("jitted", [True, False])
 def test_fragments_by_hand(jitted: bool) -> None:
     labels = np.array([[[5, 5, -2, 5], [7, 5, -1, 5]], [[7, 7, -1, 5], [7, 5, -2, -2]]])
     image = np.arange(16, dtype=np.int16).reshape(1, 2, 2, 4)
-    numbered, values, first, sums, pairs, faces = cut(
+    numbered, values, first, sums, pairs, area = cut(
         labels, image, jitted=jitted, start=(10, 20, 30), shape=(40, 50, 60)
     )
     np.testing.assert_array_equal(numbered, [[[1, 1, 0, 2], [3, 1, 4, 2]], [[3, 3, 5, 2], [3, 1, 0, 0]]])
@@ -36,30 +45,32 @@ def test_fragments_by_hand(jitted: bool) -> None:
         mine = np.argwhere(numbered == k + 1)
         expected = [len(mine), *(mine + np.array([10, 20, 30])).sum(axis=0), image[0][numbered == k + 1].sum()]
         np.testing.assert_array_equal(sums[k], expected)
-    found = {tuple(p): tuple(f) for p, f in zip(pairs.tolist(), faces.tolist(), strict=True)}
-    assert found == {(0, 2): (2, 2, 2), (0, 3): (0, 0, 1), (1, 3): (0, 0, 1), (1, 4): (0, 0, 1), (2, 4): (0, 0, 1)}
+    found = {tuple(p): a for p, a in zip(pairs.tolist(), area.tolist(), strict=True)}
+    assert found == {(0, 2): 20_202, (0, 3): 10_000, (1, 3): 10_000, (1, 4): 10_000, (2, 4): 10_000}
 
 
 def test_every_voxel_a_fragment_makes_the_hash_table_grow() -> None:
     labels = np.arange(7 * 8 * 900).reshape(7, 8, 900)  # 3 contacts a voxel
-    numbered, _, _, _, pairs, faces = cut(labels)
+    numbered, _, _, _, pairs, area = cut(labels)
     np.testing.assert_array_equal(numbered, labels + 1)
     assert len(pairs) == 6 * 8 * 900 + 7 * 7 * 900 + 7 * 8 * 899
-    np.testing.assert_array_equal(faces.sum(axis=0), [6 * 8 * 900, 7 * 7 * 900, 7 * 8 * 899])
-    assert (faces.sum(axis=1) == 1).all()
+    assert np.unique(area, return_counts=True)[1].tolist() == [6 * 8 * 900, 7 * 7 * 900, 7 * 8 * 899]
 
 
-def test_hash_table_keeps_keys_that_collide() -> None:
-    keys, counts = np.full(8, -1, np.int64), np.zeros((8, 1), np.int64)
-    for key in (3, 3 + 2147483647, 3 + 2 * 2147483647):  # equal before scattering
-        slot = kernel.hash_slot.py_func(keys, key)
-        assert keys[slot] == -1
-        keys[slot], counts[slot] = key, key % 1000
-    more_keys, more_counts = kernel.grown.py_func(keys, counts)
-    assert len(more_keys) == 16
-    for key in (3, 3 + 2147483647, 3 + 2 * 2147483647):
-        slot = kernel.hash_slot(more_keys, key)
-        assert (more_keys[slot], more_counts[slot, 0]) == (key, key % 1000)
+@pytest.mark.parametrize("jitted", [True, False])
+def test_sums_by_key_while_the_table_grows(jitted: bool) -> None:
+    add, grown, entries = (f if jitted else f.py_func for f in (tally.add, tally.grown, tally.entries))
+    rng = np.random.default_rng(0)
+    table, used, expected = tally.empty_table(1), 0, {}
+    for key in rng.choice(np.concatenate([np.arange(60), 2 ** rng.integers(31, 62, 60) + 5, [2**62]]), 600).tolist():
+        if 2 * used >= len(table):
+            table = grown(table)
+        amount = int(rng.integers(-1000, 1000))
+        assert add(table, key, amount) == (key not in expected)
+        used = used + (key not in expected)
+        expected[key] = expected.get(key, 0) + amount
+    assert len(table) == 256
+    assert dict(entries(table).tolist()) == expected
 
 
 @pytest.mark.parametrize("jitted", [True, False])

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from voxloop.kernels.fragments import grown, hash_slot
+from voxloop.kernels.tally import add, empty_table, entries, grown
 
 Int64 = NDArray[np.int64]
 
@@ -30,11 +30,10 @@ def contingency(first: Int64, second: Int64) -> tuple[Int64, Int64]:
         Voxels of each pair.
     """
     nz, ny, nx = first.shape
-    keys, counts = np.full(64, -1, np.int64), np.zeros((64, 1), np.int64)
-    used = 0
+    table, used = empty_table(64), 0
     for r in range(nz * ny):
-        while 2 * (used + nx) > keys.size:  # a row adds at most one key a voxel
-            keys, counts = grown(keys, counts)
+        while 2 * (used + nx) > table.shape[0]:  # a row adds at most one key a voxel
+            table = grown(table)
         a, b = first[r // ny, r % ny], second[r // ny, r % ny]
         x = 0
         while x < nx:
@@ -42,11 +41,7 @@ def contingency(first: Int64, second: Int64) -> tuple[Int64, Int64]:
             while end < nx and a[end] == a[x] and b[end] == b[x]:
                 end += 1
             if a[x] >= 0 and b[x] >= 0:
-                key = (a[x] << SECOND_BITS) + b[x]
-                slot = hash_slot(keys, key)
-                used += keys[slot] < 0
-                keys[slot] = key
-                counts[slot, 0] += end - x
+                used += add(table, (a[x] << SECOND_BITS) + b[x], end - x)
             x = end
-    found = np.flatnonzero(keys >= 0)
-    return keys[found], counts[found, 0]
+    found = entries(table)
+    return found[:, 0].copy(), found[:, 1].copy()

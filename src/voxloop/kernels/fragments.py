@@ -14,6 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from voxloop.kernels.tally import add, empty_table, entries, grown
+
 Int16 = NDArray[np.int16]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -25,8 +27,8 @@ BlockShape = tuple[int, ...]  # (z, y, x)
 
 @njit(cache=True, nogil=True)
 def fragments(
-    labels: Labels, image: Int16, start: Int64, shape: Int64, outside: int
-) -> tuple[Uint32, Labels, Int64, Int64, Int32, Int32]:
+    labels: Labels, image: Int16, start: Int64, shape: Int64, outside: int, areas: Int64
+) -> tuple[Uint32, Labels, Int64, Int64, Int32, Int64]:
     """Cut a block into its 6-connected fragments of equal label.
 
     Parameters
@@ -41,6 +43,8 @@ def fragments(
         int64 (3,), shape of the whole volume.
     outside
         The label of voxels that belong to no fragment.
+    areas
+        int64 (3,), area of a voxel's face across z, y and x.
 
     Returns
     -------
@@ -54,21 +58,16 @@ def fragments(
         Number of voxels, sums of global z, y, x and of the intensities.
     pairs : int32 (m, 2)
         Fragments a < b, counted from 0, that touch.
-    faces : int32 (m, 3)
-        How many voxel faces they share across z, y and x.
+    area : int64 (m,)
+        Area of the faces that they share.
     """
     row_start, position, value = _cut_runs(labels)
     parent = _join_runs(row_start, position, value, labels.shape)
     owner, n = _number(parent, value, outside)
-    values, first, sums = _tabulate(position, value, owner, n, image, labels.shape, start, shape)
-    pairs, faces = _contacts(row_start, position, owner, n, labels.shape)
-    numbered = np.empty(labels.shape, np.uint32)
-    flat = numbered.reshape(-1)
-    for i in range(owner.size):
-        number = owner[i] + 1
-        for p in range(position[i], position[i + 1]):
-            flat[p] = number
-    return numbered, values, first, sums, pairs, faces
+    values, first, sums = _tabulate(position, value, owner, n, labels.shape, image.shape[0], start, shape)
+    _add_intensities(image, row_start, position, owner, sums)
+    pairs, area = _contacts(row_start, position, owner, n, labels.shape, areas)
+    return _paint(position, owner, labels.shape), values, first, sums, pairs, area
 
 
 @njit(cache=True, nogil=True)
@@ -106,7 +105,7 @@ def _join_runs(row_start: Int64, position: Int64, value: Labels, shape: BlockSha
                 continue
             i, j, shift = row_start[r], row_start[r - step], step * nx
             while i < row_start[r + 1]:
-                if value[i] == value[j]:
+                if value[i] == value[j] and parent[i] != parent[j]:
                     unite(parent, i, j)
                 i_ends, j_ends = position[i + 1], position[j + 1] + shift
                 i += i_ends <= j_ends
@@ -151,15 +150,13 @@ def _tabulate(
     value: Labels,
     owner: Int64,
     n: int,
-    image: Int16,
     block_shape: BlockShape,
+    n_channels: int,
     start: Int64,
     shape: Int64,
 ) -> tuple[Labels, Int64, Int64]:
-    """Return each fragment's label, first voxel and sums."""
+    """Return each fragment's label, first voxel, and sums, those of the intensities still 0."""
     _, ny, nx = block_shape
-    n_channels = image.shape[0]
-    flat = image.reshape(n_channels, block_shape[0] * ny * nx)
     values = np.empty(n, value.dtype)
     first = np.full(n, -1, np.int64)
     sums = np.zeros((n, 4 + n_channels), np.int64)
@@ -178,27 +175,51 @@ def _tabulate(
         sums[k, 1] += length * z
         sums[k, 2] += length * y
         sums[k, 3] += length * x + length * (length - 1) // 2
-        for c in range(n_channels):
-            for p in range(begin, end):
-                sums[k, 4 + c] += flat[c, p]
     return values, first, sums
 
 
 @njit(cache=True, nogil=True)
-def _contacts(row_start: Int64, position: Int64, owner: Int64, n: int, shape: BlockShape) -> tuple[Int32, Int32]:
-    """Return the pairs of fragments that touch, and the number of faces between them across each axis."""
+def _add_intensities(image: Int16, row_start: Int64, position: Int64, owner: Int64, sums: Int64) -> None:
+    """Add the intensities of each run to the sums of its fragment."""
+    n_channels, nz, ny, nx = image.shape
+    before = np.zeros(nx + 1, np.int64)  # the sum of the voxels before each one of a row
+    for c in range(n_channels):
+        for r in range(nz * ny):
+            line, total = image[c, r // ny, r % ny], 0
+            for x in range(nx):
+                total += line[x]
+                before[x + 1] = total
+            for i in range(row_start[r], row_start[r + 1]):
+                if owner[i] >= 0:
+                    sums[owner[i], 4 + c] += before[position[i + 1] - r * nx] - before[position[i] - r * nx]
+
+
+@njit(cache=True, nogil=True)
+def _paint(position: Int64, owner: Int64, block_shape: BlockShape) -> Uint32:
+    """Return the fragments of the voxels, from 1."""
+    numbered = np.empty(block_shape, np.uint32)
+    flat = numbered.reshape(-1)
+    i = 0
+    for p in range(flat.size):
+        i += position[i + 1] == p
+        flat[p] = owner[i] + 1
+    return numbered
+
+
+@njit(cache=True, nogil=True)
+def _contacts(
+    row_start: Int64, position: Int64, owner: Int64, n: int, shape: BlockShape, areas: Int64
+) -> tuple[Int32, Int64]:
+    """Return the pairs of fragments that touch, and their area of contact."""
     nz, ny, nx = shape
-    capacity = 64
-    while capacity < 16 * n:
-        capacity *= 2
-    keys = np.full(capacity, -1, np.int64)
-    faces = np.zeros((capacity, 3), np.int64)
-    used = 0
+    table, used = empty_table(16 * n), 0
+    # A row first notes where it touches another fragment, without a branch: whether it does cannot be predicted.
+    keys, area = np.empty(5 * nx + 1, np.int64), np.empty(5 * nx + 1, np.int64)
     for r in range(nz * ny):
-        while 2 * (used + 3 * nx) > keys.size:  # a row adds at most 3 contacts a voxel
-            keys, faces = grown(keys, faces)
+        m = 0
         for i in range(row_start[r], row_start[r + 1] - 1):
-            used += _count(keys, faces, owner[i], owner[i + 1], n, 2, 1)
+            keys[m], area[m] = _key(owner[i], owner[i + 1], n), areas[2]
+            m += (owner[i] >= 0) & (owner[i + 1] >= 0) & (owner[i] != owner[i + 1])
         for axis, step in ((1, 1), (0, ny)):
             if (axis == 1 and r % ny == 0) or r < step:
                 continue
@@ -206,49 +227,22 @@ def _contacts(row_start: Int64, position: Int64, owner: Int64, n: int, shape: Bl
             while i < row_start[r + 1]:
                 i_ends, j_ends = position[i + 1], position[j + 1] + shift
                 length = min(i_ends, j_ends) - max(position[i], position[j] + shift)
-                used += _count(keys, faces, owner[i], owner[j], n, axis, length)
+                keys[m], area[m] = _key(owner[i], owner[j], n), length * areas[axis]
+                m += (owner[i] >= 0) & (owner[j] >= 0) & (owner[i] != owner[j])
                 i += i_ends <= j_ends
                 j += j_ends <= i_ends
-    found = np.flatnonzero(keys >= 0)
-    pairs = np.empty((found.size, 2), np.int32)
-    counts = np.empty((found.size, 3), np.int32)
-    for i in range(found.size):
-        pairs[i, 0], pairs[i, 1] = keys[found[i]] // n, keys[found[i]] % n
-        counts[i] = faces[found[i]]
-    return pairs, counts
+        while 2 * (used + m) > table.shape[0]:
+            table = grown(table)
+        for k in range(m):
+            used += add(table, keys[k], area[k])
+    found = entries(table)
+    pairs = np.empty((len(found), 2), np.int32)
+    for i in range(len(found)):
+        pairs[i, 0], pairs[i, 1] = found[i, 0] // n, found[i, 0] % n
+    return pairs, found[:, 1].copy()
 
 
 @njit(cache=True, nogil=True)
-def _count(keys: Int64, faces: Int64, a: int, b: int, n: int, axis: int, number: int) -> int:
-    """Add to the contact of two fragments in the hash table; return 1 if it is a new one."""
-    if a == b or a < 0 or b < 0:
-        return 0
-    key = min(a, b) * n + max(a, b)
-    slot = hash_slot(keys, key)
-    new = keys[slot] < 0
-    keys[slot] = key
-    faces[slot, axis] += number
-    return int(new)
-
-
-@njit(cache=True, nogil=True)
-def hash_slot(keys: Int64, key: int) -> int:
-    """Return where `key` is, or belongs, in an open table of 2^m slots (empty: -1) that has room."""
-    mask = keys.size - 1
-    slot = ((key % 2147483647) * 2654435761 >> 12) & mask
-    while keys[slot] >= 0 and keys[slot] != key:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@njit(cache=True, nogil=True)
-def grown(keys: Int64, counts: Int64) -> tuple[Int64, Int64]:
-    """Return a hash table, keys (2^m,) and what is counted (2^m, c), in twice the room."""
-    more_keys = np.full(2 * keys.size, -1, np.int64)
-    more_counts = np.zeros((2 * keys.size, counts.shape[1]), np.int64)
-    for i in range(keys.size):
-        if keys[i] >= 0:
-            slot = hash_slot(more_keys, keys[i])
-            more_keys[slot] = keys[i]
-            more_counts[slot] = counts[i]
-    return more_keys, more_counts
+def _key(a: int, b: int, n: int) -> int:
+    """Return one number for two fragments in any order."""
+    return min(a, b) * n + max(a, b)

@@ -116,12 +116,11 @@ def cut_block(
     values
         If given, a fragment of label i is a piece of `values[i]`.
     """
-    start = np.array(block.inner.start)
-    numbered, own, first, sums, pairs, faces = fragments(labels, image, start, np.array(shape), outside)
+    start, areas = np.array(block.inner.start), face_areas(relative_spacing)
+    numbered, own, first, sums, pairs, area = fragments(labels, image, start, np.array(shape), outside, areas)
     compact = numbered.astype(np.uint16) if len(own) < 2**16 else numbered
     scratch.put(_fragments_name(block), {"fragments": compact})
     planes = [np.take(compact, i, axis) for i in (0, -1) for axis in range(3)]
-    area = faces @ face_areas(relative_spacing)
     return BlockFragments(block, own if values is None else values[own], first, sums, pairs, area, *planes)
 
 
