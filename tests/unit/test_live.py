@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,6 +96,37 @@ def test_what_is_on_screen_comes_first_and_has_the_bits_of_the_whole(
     assert np.array_equal(first.prediction.probabilities, second.prediction.probabilities[left_end - 1])
     assert np.array_equal(first.uncertainty, second.uncertainty[left_end - 1])
     assert first.top.size == 0
+
+
+def test_what_the_labels_before_taught_lets_what_is_on_screen_come_sooner(
+    project: Project, image: LiveImage, left_end: NDArray[np.uint32]
+) -> None:
+    paint(project)
+    (last,) = answer(ask(project, image))
+    assert isinstance(last, LiveResult)
+    project.paint("mitochondria", [(8, 18, x) for x in range(4, 60)])
+    quick, whole = answer(ask(project, image, visible=left_end), before=last.classifier)
+    assert isinstance(quick, LiveResult)
+    assert isinstance(whole, LiveResult)
+    assert (quick.state, whole.state) == ("provisional", "whole")
+    assert np.array_equal(quick.ids, left_end)
+    assert quick.classifier.second is last.classifier.second
+    assert quick.classifier.first.to_arrays().keys() == whole.classifier.first.to_arrays().keys()
+    assert np.array_equal(quick.classifier.first.threshold, whole.classifier.first.threshold)
+    assert np.array_equal(whole.prediction.probabilities, project.predict().probabilities)
+    agree = quick.prediction.segmentation == whole.prediction.segmentation[left_end - 1]
+    assert agree.mean() > 0.7
+
+
+def test_a_class_that_was_not_known_before_waits_for_what_it_teaches(
+    project: Project, image: LiveImage, left_end: NDArray[np.uint32]
+) -> None:
+    paint(project)
+    (last,) = answer(ask(project, image))
+    assert isinstance(last, LiveResult)
+    other = replace(last.classifier, first=replace(last.classifier.first, classes=np.array([1, 3], np.int32)))
+    states = [r.state for r in answer(ask(project, image, visible=left_end), before=other) if isinstance(r, LiveResult)]
+    assert states == ["visible", "whole"]
 
 
 def test_when_most_is_on_screen_all_comes_at_once(project: Project, image: LiveImage) -> None:
@@ -195,7 +227,7 @@ def test_the_worker_survives_a_fault(
     paint(project)
     updates = LiveUpdates(inbox, executor=SerialExecutor(), debounce=0)
     with monkeypatch.context() as patch:
-        patch.setattr(live_module, "fit_labels", fail)
+        patch.setattr(live_module, "fit_classifier", fail)
         updates.submit(ask(project, image, number=1))
         problem = inbox.wait_for(1)
     updates.submit(ask(project, image, number=2))
@@ -226,14 +258,14 @@ def test_submit_never_waits_for_a_slow_update(
 ) -> None:
     paint(project)
     started, release = threading.Event(), threading.Event()
-    fit = live_module.fit_labels
+    fit = live_module.fit_classifier
 
     def slow(*arguments: object, **options: object) -> object:
         started.set()
         assert release.wait(60)
         return fit(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(live_module, "fit_labels", slow)
+    monkeypatch.setattr(live_module, "fit_classifier", slow)
     updates = LiveUpdates(inbox, executor=SerialExecutor(), debounce=0)
     updates.submit(ask(project, image, number=1, visible=left_end))
     assert started.wait(60)

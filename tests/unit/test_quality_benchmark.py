@@ -37,7 +37,8 @@ def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_all_methods_on_the_same_strokes(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    quality.main(["--volumes", "lm", "--seeds", "2", "--strokes", "5", "--whole", "--json", str(volumes / "scores.json")])
+    few = ["--volumes", "lm", "--seeds", "2", "--strokes", "5", "--whole"]
+    quality.main([*few, "--json", str(volumes / "scores.json")])
     scores = json.loads((volumes / "scores.json").read_text())
     assert [score["method"] for score in scores] == ["supervoxels", "refined", "tuned", "reference", "voxels"] * 2
     for seed in (0, 1):

@@ -1,7 +1,7 @@
 """From strokes to a class for every supervoxel."""
 
 from voxloop.classify.assessment import Assessment
-from voxloop.classify.autocontext import Classifier, Opinions, fit_classifier
+from voxloop.classify.autocontext import Classifier, Opinions, fit_classifier, fit_first
 from voxloop.classify.calibration import Calibration, fit_calibration
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.held_out import HeldOut
@@ -26,6 +26,7 @@ __all__ = [
     "estimate_priors",
     "fit_calibration",
     "fit_classifier",
+    "fit_first",
     "fit_forest",
     "label_supervoxels",
     "look_up",

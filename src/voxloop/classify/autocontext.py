@@ -9,7 +9,7 @@ out. Folds are made of strokes and neighbourhoods, as supervoxels of one stroke 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,10 @@ class Classifier:
         """How many steps along the graph it looks beyond a supervoxel."""
         return 0 if self.second is None else STEPS
 
+    def with_first(self, first: Forest) -> Classifier:
+        """Return the classifier with another first forest, of the same classes: nearly what a few more labels teach."""
+        return replace(self, first=first, held_out=None)
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that `from_arrays` needs."""
         parts: dict[str, Forest | Calibration | HeldOut] = {"first": self.first, "calibration": self.calibration}
@@ -161,10 +165,28 @@ class Classifier:
         return self.calibration.apply(_both(opinion[rows], self.second.predict(seen, executor=executor)))
 
 
+def fit_first(images: Sequence[LabelledImage], spec: ClassifierSpec, *, executor: Executor | None = None) -> Forest:
+    """Return the first forest of `fit_classifier`, for callers who show something before the rest is trained."""
+    if not images:
+        raise InputError("there are no labels to train on")
+    rows, classes, weights = _rows(images)
+    return fit_forest(rows, classes, spec, weights=weights, executor=executor)
+
+
+def _rows(images: Sequence[LabelledImage]) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float64]]:
+    """Return features (m, f), classes and purities (m,) of the labels of all images."""
+    return (
+        np.concatenate([image.values[image.rows] for image in images]),
+        np.concatenate([image.labels.classes for image in images]),
+        np.concatenate([image.labels.purity for image in images]),
+    )
+
+
 def fit_classifier(
     images: Sequence[LabelledImage],
     spec: ClassifierSpec,
     *,
+    first: Forest | None = None,
     opinions_of: Callable[[int, Forest], Opinions] | None = None,
     executor: Executor | None = None,
 ) -> Classifier:
@@ -176,6 +198,8 @@ def fit_classifier(
         With at least one label each, and of two classes in all.
     spec
         The forests; `autocontext` says whether there is a second one, once every class has labels enough for it.
+    first
+        What `fit_first` returned for them, if that is known already.
     opinions_of
         Gives what the first forest says of an image, by its position in `images`: for callers who keep that for
         `Classifier.predict`.
@@ -187,12 +211,8 @@ def fit_classifier(
     InputError
         If there are fewer than two classes, or the features do not fit one another.
     """
-    if not images:
-        raise InputError("there are no labels to train on")
-    rows = np.concatenate([image.values[image.rows] for image in images])
-    classes = np.concatenate([image.labels.classes for image in images])
-    weights = np.concatenate([image.labels.purity for image in images])
-    first = fit_forest(rows, classes, spec, weights=weights, executor=executor)
+    first = first or fit_first(images, spec, executor=executor)
+    rows, classes, weights = _rows(images)
     opinions = [
         opinions_of(index, first) if opinions_of else Opinions(first, image.values, executor=executor)
         for index, image in enumerate(images)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,16 @@ from voxloop.active import neighbour_graph, top_uncertain, uncertainty
 from voxloop.blocks import Executor
 from voxloop.classify import (
     Classifier,
-    Forest,
     LabelledImage,
     Opinions,
     Prediction,
     SupervoxelLabels,
+    fit_classifier,
+    fit_first,
     label_supervoxels,
 )
 from voxloop.errors import VoxloopError
-from voxloop.project.training import fit_labels
+from voxloop.project.training import check_labels
 from voxloop.specs import ClassifierSpec, QuerySpec
 from voxloop.supervoxels import Supervoxels
 from voxloop.supervoxels.extent import Extent
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from voxloop.project.project import Project
 
 logger = logging.getLogger(__name__)
+
+LiveState = Literal["whole", "visible", "provisional"]
 
 # When the supervoxels on screen and their neighbours are more than this share of all, predicting them first and the
 # rest afterwards takes longer than predicting everything at once.
@@ -186,8 +189,9 @@ class LiveResult:
         The labelled supervoxels.
     classifier
         What was learned from them.
-    whole
-        Whether all supervoxels are here, or only those that are on screen.
+    state
+        ``"whole"``: all supervoxels are here; ``"visible"``: those that are on screen, as they will be in the whole;
+        ``"provisional"``: these as a new first forest sees them, with all else as the labels before taught it.
     ids
         (m,) uint32, sorted.
     prediction
@@ -203,12 +207,17 @@ class LiveResult:
     request: LiveRequest
     labels: LiveLabels
     classifier: Classifier
-    whole: bool
+    state: LiveState
     ids: NDArray[np.uint32]
     prediction: Prediction
     uncertainty: NDArray[np.float32]
     top: NDArray[np.uint32]
     seconds: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether all supervoxels are here."""
+        return self.state == "whole"
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +233,11 @@ LiveResponse = LiveResult | LiveProblem
 
 
 def answer(
-    request: LiveRequest, *, executor: Executor | None = None, superseded: Callable[[], bool] = lambda: False
+    request: LiveRequest,
+    *,
+    before: Classifier | None = None,
+    executor: Executor | None = None,
+    superseded: Callable[[], bool] = lambda: False,
 ) -> Iterator[LiveResponse]:
     """Yield the responses to a request: what is on screen first, if that is worth it, then everything.
 
@@ -232,6 +245,9 @@ def answer(
     ----------
     request
         What is asked.
+    before
+        What the labels before taught. What is on screen is then shown as soon as there is a new first forest; the
+        second one and the calibration are still those of `before`, until everything comes.
     executor
         Runs the trees.
     superseded
@@ -241,7 +257,8 @@ def answer(
     labels: LiveLabels | None = None
     try:
         labels = _labels(request)
-        yield from _predictions(request, labels, executor, superseded, start)
+        check_labels(labels.images, request.class_names)
+        yield from _Update(request, labels, executor, start).results(before, superseded)
     except VoxloopError as error:
         yield LiveProblem(request, labels, str(error))
 
@@ -254,49 +271,70 @@ def _labels(request: LiveRequest) -> LiveLabels:
     return LiveLabels(tuple(found))
 
 
-def _predictions(
-    request: LiveRequest,
-    labels: LiveLabels,
-    executor: Executor | None,
-    superseded: Callable[[], bool],
-    start: float,
-) -> Iterator[LiveResult]:
-    image = request.images[request.shown]
-    opinions: dict[int, Opinions] = {}
+@dataclass(frozen=True, eq=False)
+class _Update:
+    """One answer in the making."""
 
-    def opinions_of(index: int, first: Forest) -> Opinions:
-        opinions[index] = Opinions(first, request.images[index].values, executor=executor)
-        return opinions[index]
+    request: LiveRequest
+    labels: LiveLabels
+    executor: Executor | None
+    start: float
 
-    classifier = fit_labels(
-        labels.images,
-        lambda index: request.images[index].labelled(labels.images[index]),
-        request.class_names,
-        request.classifier,
-        opinions_of=opinions_of,
-        executor=executor,
-    )
-    known = opinions.get(request.shown) or opinions_of(request.shown, classifier.first)
-    classes = np.array(sorted(request.class_names), np.int32)
-    graph, smoothing = image.supervoxels.graph, request.classifier.smoothing
+    def results(self, before: Classifier | None, superseded: Callable[[], bool]) -> Iterator[LiveResult]:
+        request, image = self.request, self.request.images[self.request.shown]
+        labelled = [index for index, of_image in enumerate(self.labels.images) if of_image.n]
+        images = [request.images[index].labelled(self.labels.images[index]) for index in labelled]
+        first = fit_first(images, request.classifier, executor=self.executor)
+        opinions = {
+            index: Opinions(first, request.images[index].values, executor=self.executor)
+            for index in {*labelled, request.shown}
+        }
+        shown = opinions[request.shown]
+        fits = before is not None and before.classes.tolist() == first.classes.tolist()
+        if before is not None and fits and self._is_worth_two_steps(before):
+            yield self._result(before.with_first(first), shown, request.visible, state="provisional")
+            if superseded():
+                return
+        classifier = fit_classifier(
+            images,
+            request.classifier,
+            first=first,
+            opinions_of=lambda position, _: opinions[labelled[position]],
+            executor=self.executor,
+        )
+        if not fits and self._is_worth_two_steps(classifier):
+            yield self._result(classifier, shown, request.visible, state="visible")
+            if superseded():
+                return
+        yield self._result(classifier, shown, np.arange(1, image.n + 1, dtype=np.uint32), state="whole")
 
-    def result(ids: NDArray[np.uint32], *, whole: bool) -> LiveResult:
+    def _is_worth_two_steps(self, classifier: Classifier) -> bool:
+        """Whether what is on screen, with all that it depends on, is so little that it should not wait for the rest."""
+        image = self.request.images[self.request.shown]
+        hops = self.request.classifier.smoothing + classifier.reach
+        around = within_hops(image.supervoxels.graph, self.request.visible, hops)
+        return 0 < around.size <= _WORTH_TWO_STEPS * image.n
+
+    def _result(
+        self, classifier: Classifier, opinions: Opinions, ids: NDArray[np.uint32], *, state: LiveState
+    ) -> LiveResult:
+        request, image = self.request, self.request.images[self.request.shown]
         prediction = Prediction.by(
-            classifier, image.values, graph, classes,
-            smoothing=smoothing, ids=ids, opinions=known, executor=executor,
-        )  # fmt: skip
+            classifier,
+            image.values,
+            image.supervoxels.graph,
+            np.array(sorted(request.class_names), np.int32),
+            smoothing=request.classifier.smoothing,
+            ids=ids,
+            opinions=opinions,
+            executor=self.executor,
+        )
         unsure = uncertainty(prediction.probabilities, request.query.uncertainty)
         top = np.empty(0, np.uint32)
-        if whole:
-            top = top_uncertain(unsure, share=request.query.top_share, exclude=labels.images[request.shown].ids)
-        return LiveResult(request, labels, classifier, whole, ids, prediction, unsure, top, time.perf_counter() - start)
-
-    around = within_hops(graph, request.visible, smoothing + classifier.reach)
-    if 0 < around.size <= _WORTH_TWO_STEPS * image.n:
-        yield result(request.visible, whole=False)
-        if superseded():
-            return
-    yield result(np.arange(1, image.n + 1, dtype=np.uint32), whole=True)
+        if state == "whole":
+            top = top_uncertain(unsure, share=request.query.top_share, exclude=self.labels.images[request.shown].ids)
+        seconds = time.perf_counter() - self.start
+        return LiveResult(request, self.labels, classifier, state, ids, prediction, unsure, top, seconds)
 
 
 class LiveUpdates:
@@ -342,11 +380,14 @@ class LiveUpdates:
         self._thread.join(timeout)
 
     def _run(self) -> None:
+        before: Classifier | None = None
         while (request := self._next()) is not None:
             try:
-                for response in answer(request, executor=self._executor, superseded=self._is_superseded):
+                for response in answer(request, before=before, executor=self._executor, superseded=self._is_superseded):
                     if self._closed:
                         return
+                    if isinstance(response, LiveResult) and response.state != "provisional":
+                        before = response.classifier
                     self._deliver(response)
             except Exception as error:
                 # A fault must not end the thread: the user goes on painting, and the strokes are safe.
