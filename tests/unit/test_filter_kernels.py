@@ -24,7 +24,7 @@ def test_smoothing_agrees_with_scipy(compiled: bool, step: int) -> None:
     n_z, n_y, n_x = (-(-n // step) for n in image.shape)
     along_z = np.empty((n_z, 7, 9), np.float32)
     out = np.empty((n_z, n_y, n_x), np.float32)
-    smooth_z(image, TAPS, mirrored(5), step, along_z)
+    smooth_z(image, TAPS, mirrored(5), step, along_z, 0)
     smooth_yx(along_z, TAPS, mirrored(7), step, TAPS, mirrored(9), step, out)
     expected = image.astype(np.float64)
     for axis in range(3):

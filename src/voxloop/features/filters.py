@@ -294,7 +294,10 @@ def _smooth_planes(field: Field, scale: Scale, taps: Sequence[Taps], start: int,
     """
     shape = responses.shape[1:]
     planes = field[start : start + shape[0] + 2 * scale.margin[0]]
-    tables = [convolve.valid_table(n, m, t.size) for n, m, t in zip(planes.shape, shape, taps, strict=True)]
+    tables = [
+        np.arange(m + 2 * (t.size - 1)) + (n - m) // 2 - (t.size - 1)
+        for n, m, t in zip(planes.shape, shape, taps, strict=True)
+    ]
     along_z = np.empty((shape[0], *field.shape[1:]), np.float32)
     convolve.smooth_z(planes, taps[0], tables[0], 1, along_z, 0)
     out = np.empty(shape, np.float32)

@@ -22,7 +22,7 @@ LONG = 4
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def smooth_z(src: Float32, taps: Float32, rows: Int64, step: int, out: Float32, at: int = 0) -> None:
+def smooth_z(src: Float32, taps: Float32, rows: Int64, step: int, out: Float32, at: int) -> None:
     """Smooth `src` (z, y, x) along z into `out` (z', y', x), each plane from voxel `at` on.
 
     Output plane i is centred on entry `taps.size - 1 + i * step` of `rows`, the table of source planes that holds the
@@ -33,7 +33,10 @@ def smooth_z(src: Float32, taps: Float32, rows: Int64, step: int, out: Float32, 
     flat = src.reshape(-1)
     radius = taps.size - 1
     copied = radius > LONG
-    column, offsets = (aligned(src.shape[0] * RUN), rows * RUN) if copied else (flat, rows * size)
+    column, stride = (aligned(src.shape[0] * RUN), RUN) if copied else (flat, size)
+    offsets = np.empty(rows.size, np.int64)
+    for i in range(rows.size):
+        offsets[i] = rows[i] * stride
     for start in range(0, size, RUN):
         length = min(RUN, size - start)
         if copied:
@@ -52,7 +55,9 @@ def smooth_yx(
     _, n_y, n_x = out.shape
     width = src.shape[2]
     radius_y, radius_x = taps_y.size - 1, taps_x.size - 1
-    offsets_y = rows * width
+    offsets_y = np.empty(rows.size, np.int64)
+    for i in range(rows.size):
+        offsets_y[i] = rows[i] * width
     # Column i + step_x * k is entry k of part i: what a row of output needs lies side by side in each part.
     part = -(-columns.size // step_x)
     offsets_x = np.empty(2 * radius_x + 1, np.int64)
@@ -83,12 +88,6 @@ def smooth_yx(
                     for x in range((columns.size - i + step_x - 1) // step_x):
                         extended[i * part + x] = along_y[columns[x * step_x + i]]
             sum_taps(out, (z * n_y + y) * n_x, n_x, extended, 0, offsets_x, radius_x, taps_x, radius_x)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def valid_table(n_source: int, n_out: int, n_taps: int) -> Int64:
-    """Return the table of a convolution without border: `n_source` rows with equal margins make `n_out`."""
-    return np.arange(n_out + 2 * (n_taps - 1)) + (n_source - n_out) // 2 - (n_taps - 1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})

@@ -17,13 +17,20 @@ Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 BAND = 512  # voxels worked on together, about
+# Components (z, y, x) of the gradient whose products are the entries of the structure tensor.
+PAIRS_3D = np.array(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
+PAIRS_2D = np.array(((1, 1), (2, 2), (1, 2)))
 CACHED = 2**17  # float32 that should lie in the second-level cache together
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _offsets(radius: int, stride: int) -> Int64:
     """Return how far off the taps -radius..radius are."""
-    return (np.arange(2 * radius + 1) - radius) * stride
+    # A loop, here and below: numba takes a second to compile arithmetic of whole arrays.
+    offsets = np.empty(2 * radius + 1, np.int64)
+    for i in range(offsets.size):
+        offsets[i] = (i - radius) * stride
+    return offsets
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -124,12 +131,6 @@ def second_order_2d(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _multiply(row: Float32, factors: Float32) -> None:
-    for x in range(row.size):
-        row[x] *= factors[x]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def _gradient_plane(
     planes: Float32,
     s_x: int,
@@ -149,7 +150,6 @@ def _gradient_plane(
     r_y, r_x = taps_y.shape[1] - 1, taps_x.shape[1] - 1
     off_y, off_x = _offsets(r_y, s_x), _offsets(r_x, 1)
     n = n_y * n_x
-    mirrored_x = signs_x.min() < 0
     rows = np.empty((3, s_x), np.float32)
     for y in range(n_y):
         base = (y + m_y) * s_x
@@ -160,9 +160,10 @@ def _gradient_plane(
         sum_taps(gradient, n + a, n_x, rows, s_x + m_x, off_x, r_x, taps_x, r_x)
         sum_taps_2(gradient, 3 * n, 2 * n + a, n_x, rows, m_x, off_x, r_x, taps_x, r_x)
         if signs_y[y] < 0:
-            gradient[n + a : n + a + n_x] *= signs_y[y]
-        if mirrored_x:
-            _multiply(gradient[2 * n + a : 2 * n + a + n_x], signs_x)
+            for i in range(n + a, n + a + n_x):
+                gradient[i] = -gradient[i]
+        for i in range(n_x):
+            gradient[2 * n + a + i] *= signs_x[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -241,9 +242,10 @@ def structure_tensor_3d(
     r_z, reach, slots = taps_z.shape[1] - 1, outer_z.size - 1, ring.shape[1]
     off_z = _offsets(r_z, size)
     new_planes = range(start + 2 * reach if start > 0 else 0, start + n_z + 2 * reach)
-    offsets = (np.arange(start, start + n_z + 2 * reach) % slots) * (n_y * n_x)
+    offsets = np.empty(n_z + 2 * reach, np.int64)
+    for i in range(offsets.size):
+        offsets[i] = (start + i) % slots * n_y * n_x
     terms = np.empty((6, BAND), np.float32)
-    pairs = np.array(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
     # Rows in strips: all that a strip needs of the ring stays in the second-level cache, unless rows that strips share
     # would cost more than that gains.
     reach_y = outer_y.size - 1
@@ -258,9 +260,12 @@ def structure_tensor_3d(
             sum_taps_2(planes, 0, part, part, src, (t + margin_z) * size + y * s_x, off_z, r_z, taps_z, r_z)
             _gradient_plane(planes, s_x, taps_y, taps_x, signs, signs_x, gradient)
             if signs_z[t] < 0:
-                gradient[: signs.size * signs_x.size] *= signs_z[t]
+                for i in range(signs.size * signs_x.size):
+                    gradient[i] = -gradient[i]
             at = (t % slots * n_y + y) * n_x
-            _smooth_products(gradient, signs.size, signs_x.size, pairs, outer_y, outer_x, ring, at, slots * n_y * n_x)
+            _smooth_products(
+                gradient, signs.size, signs_x.size, PAIRS_3D, outer_y, outer_x, ring, at, slots * n_y * n_x
+            )
         for a in range(y * n_x, (y + n_rows) * n_x, BAND):
             b = min(a + BAND, (y + n_rows) * n_x)
             n = b - a
@@ -300,9 +305,8 @@ def structure_tensor_2d(
     planes = np.zeros((2, size), np.float32)  # nothing is derived along z
     gradient = np.empty(3 * g_y * g_x + g_x, np.float32)
     tensor = np.empty((3, n_plane), np.float32)
-    pairs = np.array(((1, 1), (2, 2), (1, 2)))
     for z in range(n_z):
         planes[0] = src[start + z].reshape(-1)
         _gradient_plane(planes, s_x, taps_y, taps_x, signs_y, signs_x, gradient)
-        _smooth_products(gradient, g_y, g_x, pairs, outer_y, outer_x, tensor, 0, n_plane)
+        _smooth_products(gradient, g_y, g_x, PAIRS_2D, outer_y, outer_x, tensor, 0, n_plane)
         eigenvalues_2x2(tensor[0], tensor[1], tensor[2], eigenvalues[0, z].reshape(-1), eigenvalues[1, z].reshape(-1))

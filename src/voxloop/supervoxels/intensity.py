@@ -268,7 +268,7 @@ def _smooth(padded: NDArray[np.float32], taps: Sequence[NDArray[np.float32]], sh
     """Return `padded`, which has the kernels' margin on each side, smoothed along its axes."""
     z, y, x = (np.arange(n) for n in padded.shape)
     along_z = np.empty((shape[0], *padded.shape[1:]), np.float32)
-    convolve.smooth_z(padded, taps[0], z, 1, along_z)
+    convolve.smooth_z(padded, taps[0], z, 1, along_z, 0)
     out = np.empty(shape, np.float32)
     convolve.smooth_yx(along_z, taps[1], y, 1, taps[2], x, 1, out)
     return out
