@@ -19,24 +19,19 @@ def cut(
     labels: np.ndarray,
     image: np.ndarray | None = None,
     *,
-    jitted: bool = True,
     start=(0, 0, 0),
     shape=None,
     areas=(1, 100, 10_000),
 ):
     labels = np.asarray(labels, np.int32)
     image = np.empty((0, *labels.shape), np.int16) if image is None else image
-    fragments = kernel.fragments if jitted else kernel.fragments.py_func
-    return fragments(labels, image, np.array(start), np.array(shape or labels.shape), -2, np.array(areas))
+    return kernel.fragments(labels, image, np.array(start), np.array(shape or labels.shape), -2, np.array(areas))
 
 
-@pytest.mark.parametrize("jitted", [True, False])
-def test_fragments_by_hand(jitted: bool) -> None:
+def test_fragments_by_hand() -> None:
     labels = np.array([[[5, 5, -2, 5], [7, 5, -1, 5]], [[7, 7, -1, 5], [7, 5, -2, -2]]])
     image = np.arange(16, dtype=np.int16).reshape(1, 2, 2, 4)
-    numbered, values, first, sums, pairs, area = cut(
-        labels, image, jitted=jitted, start=(10, 20, 30), shape=(40, 50, 60)
-    )
+    numbered, values, first, sums, pairs, area = cut(labels, image, start=(10, 20, 30), shape=(40, 50, 60))
     np.testing.assert_array_equal(numbered, [[[1, 1, 0, 2], [3, 1, 4, 2]], [[3, 3, 5, 2], [3, 1, 0, 0]]])
     np.testing.assert_array_equal(values, [5, 5, 7, -1, -1])
     flat = np.ravel_multi_index(([10, 10, 10, 10, 11], [20, 20, 21, 21, 20], [30, 33, 30, 32, 32]), (40, 50, 60))

@@ -25,10 +25,9 @@ Parents = NDArray[np.signedinteger[Any]]
 BlockShape = tuple[int, ...]  # (z, y, x)
 
 
-@njit(cache=True, nogil=True)
 def fragments(
     labels: Labels, image: Int16, start: Int64, shape: Int64, outside: int, areas: Int64
-) -> tuple[Uint32, Labels, Int64, Int64, Int32, Int64]:
+) -> tuple[Uint32, Int64, Int64, Int64, Int32, Int64]:
     """Cut a block into its 6-connected fragments of equal label.
 
     Parameters
@@ -50,7 +49,7 @@ def fragments(
     -------
     numbered : uint32 (z, y, x)
         Fragments numbered 1..f in the order of their first voxel, 0 outside.
-    values : (f,)
+    values : int64 (f,)
         The label of each fragment.
     first : int64 (f,)
         Index of the fragment's first voxel in the flattened volume.
@@ -61,6 +60,7 @@ def fragments(
     area : int64 (m,)
         Area of the faces that they share.
     """
+    # Not a kernel itself: it would be compiled, with all of its parts, for either type of labels.
     row_start, position, value = _cut_runs(labels)
     parent = _join_runs(row_start, position, value, labels.shape)
     owner, n = _number(parent, value, outside)
@@ -71,7 +71,7 @@ def fragments(
 
 
 @njit(cache=True, nogil=True)
-def _cut_runs(labels: Labels) -> tuple[Int64, Int64, Labels]:
+def _cut_runs(labels: Labels) -> tuple[Int64, Int64, Int64]:
     """Return the runs: where each row's begin in the list (rows + 1), their positions (runs + 1) and labels."""
     nz, ny, nx = labels.shape
     rows = labels.reshape(nz * ny, nx)
@@ -82,7 +82,7 @@ def _cut_runs(labels: Labels) -> tuple[Int64, Int64, Labels]:
             n += rows[r, x] != rows[r, x - 1]
         row_start[r + 1] = row_start[r] + n
     position = np.empty(row_start[-1] + 1, np.int64)
-    value = np.empty(row_start[-1] + 1, labels.dtype)
+    value = np.empty(row_start[-1] + 1, np.int64)
     i = 0
     for r in range(nz * ny):
         for x in range(nx):
@@ -95,7 +95,7 @@ def _cut_runs(labels: Labels) -> tuple[Int64, Int64, Labels]:
 
 
 @njit(cache=True, nogil=True)
-def _join_runs(row_start: Int64, position: Int64, value: Labels, shape: BlockShape) -> Int64:
+def _join_runs(row_start: Int64, position: Int64, value: Int64, shape: BlockShape) -> Int64:
     """Return for each run itself, if it is the first of its fragment, or another run of the fragment before it."""
     nz, ny, nx = shape
     parent = np.arange(value.size)
@@ -129,7 +129,7 @@ def unite(parent: Parents, a: int, b: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _number(parent: Int64, value: Labels, outside: int) -> tuple[Int64, int]:
+def _number(parent: Int64, value: Int64, outside: int) -> tuple[Int64, int]:
     """Return the fragment of each run (-1 outside), numbered by first run, and how many there are."""
     owner = np.empty(parent.size, np.int64)
     n = 0
@@ -147,17 +147,17 @@ def _number(parent: Int64, value: Labels, outside: int) -> tuple[Int64, int]:
 @njit(cache=True, nogil=True)
 def _tabulate(
     position: Int64,
-    value: Labels,
+    value: Int64,
     owner: Int64,
     n: int,
     block_shape: BlockShape,
     n_channels: int,
     start: Int64,
     shape: Int64,
-) -> tuple[Labels, Int64, Int64]:
+) -> tuple[Int64, Int64, Int64]:
     """Return each fragment's label, first voxel, and sums, those of the intensities still 0."""
     _, ny, nx = block_shape
-    values = np.empty(n, value.dtype)
+    values = np.empty(n, np.int64)
     first = np.full(n, -1, np.int64)
     sums = np.zeros((n, 4 + n_channels), np.int64)
     for i in range(owner.size):

@@ -82,7 +82,7 @@ class ClustersByBlock(Sequence[BlockClusters]):
         self._clusters, self._blocks = clusters, blocks
         size = np.array(block_shape)
         grid = -(-np.array(shape) // size)
-        self._offsets, self._ids = kernel.clusters_in_reach(clusters.centers, reach, size, grid)
+        self._offsets, self._ids = kernel.clusters_in_reach(np.ascontiguousarray(clusters.centers), reach, size, grid)
 
     def __len__(self) -> int:
         return len(self._blocks)
