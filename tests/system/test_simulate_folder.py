@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import active
 from voxloop.blocks import SerialExecutor, ThreadExecutor
 from voxloop.errors import Cancelled, InputError
 from voxloop.samples import Sample
-from voxloop.simulate.benchmark import SimulationResult, run_simulation
+from voxloop.simulate.benchmark import SimulationResult, prepare_task, run_simulation
 from voxloop.simulate.curves import SimulationSpec
 
 SPECS = {"slic": {"size": 100.0}, "features": {"sigmas": (0.7, 1.6), "context": 0}, "classifier": {"n_trees": 10}}
@@ -115,3 +116,25 @@ def test_bad_input_makes_no_folder(tmp_path: Path, small_sample: Sample) -> None
         with pytest.raises((InputError, FileNotFoundError), match=words):
             simulate(small_sample, **{"out": tmp_path / "a", **options})
         assert not (tmp_path / "a").exists()
+
+
+def test_the_table_over_several_volumes(tmp_path: Path, small_sample: Sample) -> None:
+    result = simulate(small_sample, tmp_path / "a", executor=SerialExecutor())
+    never = replace(result, summaries=[replace(s, good_enough=None) for s in result.summaries])
+    lines = active.overall_table({"one": result, "two": never})
+    area = {s.strategy: s.area.mean for s in result.summaries}
+    best = max(area, key=lambda name: area[name])
+    assert lines[2].startswith(f"| `{best}` | {area[best]:.3f} | {area[best]:.3f} | {area[best]:.3f} |")
+    assert lines[2].endswith("(1) |") or lines[2].endswith("(0) |")
+    assert len(active.volume_table(result)) == 6
+
+
+def test_counting_until_the_first_foreground(tmp_path: Path, small_sample: Sample) -> None:
+    task = prepare_task(small_sample, tmp_path / "a", executor=SerialExecutor())
+    again = prepare_task(small_sample, tmp_path / "a", executor=SerialExecutor())
+    np.testing.assert_array_equal(task.learn.values, again.learn.values)
+    assert 1 <= active.asked_until_foreground(task.learn, "kinds", 0) <= 50
+    nothing = replace(task.learn, majority=np.ones_like(task.learn.majority))
+    assert active.asked_until_foreground(nothing, "random", 0) == np.inf
+    everything = replace(task.learn, majority=np.full_like(task.learn.majority, 2))
+    assert active.asked_until_foreground(everything, "typiclust", 0) == 1
