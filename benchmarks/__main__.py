@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gigavoxel
+from benchmarks import first_use, gigavoxel, growth
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.measure import HEADER, Result, Size, measure, row
 from benchmarks.memory import Peak, peaks
@@ -31,6 +31,7 @@ PEERS = (
     "scikit-learn",
     "scipy",
 )
+PARTS = ("growth", "memory", "first_use")  # tables of their own
 REPEATS: dict[Size, int] = {"test": 1, "quick": 2, "full": 5}
 
 
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     size: Size = "quick" if options.quick else "full"
 
     chosen = [benchmark for benchmark in BENCHMARKS if options.only in benchmark.__name__]
-    if not chosen and options.only not in "memory":
+    parts = [part for part in PARTS if options.only in part]
+    if not chosen and not parts:
         parser.error(f"no benchmark's name holds {options.only!r}; there are {', '.join(names())}")
 
     start = time.perf_counter()
@@ -68,19 +70,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for benchmark in chosen:
         results.append(measure(benchmark(size), max_repeats=REPEATS[size]))
         print(row(results[-1]), flush=True)
-    stages = peaks(size) if options.only in "memory" else []
+    grown = []
+    if "growth" in parts:
+        print(f"\n{growth.HEADER}")
+        for found in growth.growth(size):
+            grown.append(found)
+            print(growth.row(found), flush=True)
+    stages = peaks(size) if "memory" in parts else []
     if stages:
         print("\n| peak memory | beyond image and labels | bytes a voxel |\n|---|--:|--:|")
     for stage in stages:
         print(f"| {stage.stage}: {stage.work} | {stage.peak / 1e6:.0f} MB | {stage.bytes_per_voxel:.1f} |")
+    begun = first_use.starts() if "first_use" in parts else []
+    if begun:
+        print(f"\n{first_use.HEADER}")
+    for one in begun:
+        print(f"| {one.name} | {one.cpu:.1f} | {one.wall:.1f} |")
     print(f"\n{machine()}; {time.perf_counter() - start:.0f} s in all")
     if options.json:
-        options.json.write_text(json.dumps(report(size, results, stages), indent=1) + "\n")
+        options.json.write_text(json.dumps(report(size, results, grown, stages, begun), indent=1) + "\n")
 
 
 def names() -> list[str]:
     """Return the names that `--only` knows."""
-    return [*(benchmark.__name__ for benchmark in BENCHMARKS), "memory", "gigavoxel"]
+    return [*(benchmark.__name__ for benchmark in BENCHMARKS), *PARTS, "gigavoxel"]
 
 
 def machine() -> str:
@@ -92,13 +105,21 @@ def machine() -> str:
     )
 
 
-def report(size: Size, results: Sequence[Result], stages: Sequence[Peak]) -> dict[str, Any]:
+def report(
+    size: Size,
+    results: Sequence[Result],
+    grown: Sequence[growth.Growth],
+    stages: Sequence[Peak],
+    begun: Sequence[first_use.Start],
+) -> dict[str, Any]:
     """Return the results as data that JSON can hold."""
     return {
         "size": size,
         "machine": machine(),
         "comparisons": [asdict(result) for result in results],
+        "growth": [asdict(found) for found in grown],
         "memory": [asdict(stage) for stage in stages],
+        "first use": [asdict(one) for one in begun],
     }
 
 

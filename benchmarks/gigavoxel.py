@@ -148,8 +148,22 @@ def run(folder: Path, *, voxels: int, memory: str, workers: int | None = None) -
         "features": ["features", project, *budget],
         "label": ["label", project, "--points", str(folder / "points.csv")],
         "prediction": ["predict", project, *budget],
-        "export segmentation": ["export", project, "segmentation", str(segmentation), *budget],
-        "export probabilities": ["export", project, "probabilities", str(folder / "probabilities.zarr"), *budget],
+        "export segmentation, OME-Zarr": ["export", project, "segmentation", str(segmentation), *budget],
+        **{
+            f"export probabilities, {name}": [
+                "export",
+                project,
+                "probabilities",
+                str(folder / f"probabilities{suffix}"),
+                "--dtype",
+                "uint8",
+                "--rescale",
+                "0",
+                "1",
+                *budget,
+            ]
+            for name, suffix in {"OME-Zarr": ".zarr", "OME-TIFF": ".ome.tif"}.items()
+        },
     }
     found = []
     for stage, command in commands.items():

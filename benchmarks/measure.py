@@ -6,12 +6,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from voxloop.errors import InputError
 
+Value = TypeVar("Value")
 Size = Literal["test", "quick", "full"]
-Kind = Literal["peer", "growth", "threads"]
+Kind = Literal["peer", "growth", "threads", "processes"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Comparison:
         Takes the results of both, raises `AssertionError` unless the work was the same, and returns figures to report.
     kind
         ``peer``: another library or method. ``growth``: `theirs` does half the work. ``threads``: `theirs` has one
-        thread, `ours` two.
+        thread, `ours` two. ``processes``: the same with processes, whose CPU time is not ours: only time by the clock
+        is compared.
     repeats
         How many pairs are timed, unless the caller asks for fewer.
     """
@@ -100,6 +102,13 @@ def measure(comparison: Comparison, *, max_repeats: int) -> Result:
     )
 
 
+def timed(call: Callable[[], Value]) -> tuple[float, Value]:
+    """Return the CPU seconds of a call, and what it returned."""
+    start = time.process_time()
+    value = call()
+    return time.process_time() - start, value
+
+
 def _seconds(call: Callable[[], Any]) -> Seconds:
     cpu, wall = time.process_time(), time.perf_counter()
     call()
@@ -114,6 +123,7 @@ _HEADINGS = {
     "peer": "times faster",
     "growth": "t(2n) / t(n)",
     "threads": "t(1 thread) / t(2)",
+    "processes": "t(1 process) / t(2)",
 }
 HEADER = (
     "| | against | voxloop CPU s | wall s | other CPU s | wall s | ratio | CPU | wall | figures |\n"
@@ -123,12 +133,13 @@ HEADER = (
 
 def row(result: Result) -> str:
     """Return one row of the table (Markdown)."""
+    cpu_ratio = "" if result.kind == "processes" else f"**{result.cpu_ratio:.1f}**"
     cells = [
         f"{result.name}: {result.work}",
         result.peer,
         *(f"{seconds:.3g}" for t in (result.ours, result.theirs) for seconds in (t.cpu, t.wall)),
         _HEADINGS[result.kind],
-        f"**{result.cpu_ratio:.1f}**",
+        cpu_ratio,
         f"{result.wall_ratio:.1f}",
         ", ".join(f"{name} {_figure(value)}" for name, value in result.figures.items()),
     ]

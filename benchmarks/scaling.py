@@ -1,24 +1,32 @@
-"""How time grows with the volume, and what a second thread brings, stage by stage."""
+"""How the forest's time grows, and what a second thread or process brings, stage by stage."""
 
 from __future__ import annotations
 
+import atexit
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from benchmarks.measure import Comparison, Size
 from benchmarks.scenes import side_by_side, table, tissue
 from voxloop.blocks import Executor, SerialExecutor, ThreadExecutor
 from voxloop.classify import fit_forest
+from voxloop.distributed import DaskExecutor, local_cluster
 from voxloop.features import compute_features
+from voxloop.io import open_volume
 from voxloop.specs import SlicSpec
 from voxloop.supervoxels import Supervoxels, from_labels, slic
 from voxloop.volume import Volume
 
-SHAPES: dict[Size, tuple[int, int, int]] = {"test": (16, 16, 32), "quick": (64, 80, 160), "full": (96, 128, 256)}
+# SLIC's blocks have 64 x 128 x 128 voxels: eight of them, so that threads have as much to do.
+SHAPES: dict[Size, tuple[int, int, int]] = {"test": (16, 16, 32), "quick": (64, 128, 256), "full": (128, 256, 256)}
 CUBES: dict[Size, int] = {"test": 10, "quick": 28, "full": 46}
 
 
@@ -41,34 +49,6 @@ def run_stage(name: str, shape: tuple[int, int, int], executor: Executor | None 
 def _not_alike(_ours: Any, _theirs: Any) -> dict[str, float]:
     """Twice the work is not the same work: there is nothing to compare."""
     return {}
-
-
-def _grows(size: Size, name: str) -> Comparison:
-    shape = SHAPES[size]
-    half = (*shape[:2], shape[2] // 2)
-    for prepared in (shape, half):
-        _scene(prepared)
-    return Comparison(
-        name=f"{name}, growth",
-        work=side_by_side(shape),
-        peer="half the volume",
-        ours=partial(run_stage, name, shape, SerialExecutor()),
-        theirs=partial(run_stage, name, half, SerialExecutor()),
-        check=_not_alike,
-        kind="growth",
-    )
-
-
-def slic_grows(size: Size) -> Comparison:
-    return _grows(size, "SLIC")
-
-
-def graph_grows(size: Size) -> Comparison:
-    return _grows(size, "graph")
-
-
-def features_grow(size: Size) -> Comparison:
-    return _grows(size, "features")
 
 
 def training_grows(size: Size) -> Comparison:
@@ -119,6 +99,7 @@ def _threads(size: Size, name: str, bits: Callable[[Any], Any]) -> Comparison:
         theirs=partial(run_stage, name, shape, SerialExecutor()),
         check=check,
         kind="threads",
+        repeats=2,
     )
 
 
@@ -154,5 +135,75 @@ def slic_threads(size: Size) -> Comparison:
     return _threads(size, "SLIC", lambda cut: cut.labels)
 
 
+def graph_threads(size: Size) -> Comparison:
+    return _threads(size, "graph", lambda cut: cut.graph.edges)
+
+
 def features_threads(size: Size) -> Comparison:
     return _threads(size, "features", lambda made: made.values)
+
+
+def prediction_threads(size: Size) -> Comparison:
+    rows = table(CUBES[size])
+    forest = fit_forest(rows.values[:500], rows.classes[:500])
+
+    def check(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> dict[str, float]:
+        np.testing.assert_array_equal(ours, theirs)
+        return {}
+
+    return Comparison(
+        name="forest prediction, 2 threads",
+        work=f"{rows.n:,} supervoxels",
+        peer="1 thread, the same bits",
+        ours=lambda: forest.predict(rows.values, executor=ThreadExecutor(2)),
+        theirs=lambda: forest.predict(rows.values, executor=SerialExecutor()),
+        check=check,
+        kind="threads",
+    )
+
+
+@cache
+def _cluster(n_workers: int) -> DaskExecutor:
+    """Return worker processes that end with this one."""
+    cluster = local_cluster(n_workers)
+    atexit.register(cluster.__exit__, None, None, None)
+    return cluster.__enter__()
+
+
+def _processes(size: Size, name: str, run: Callable[[Volume, Supervoxels, DaskExecutor], NDArray[Any]]) -> Comparison:
+    """Compare two workers with one on an image in a file, as a cluster reads it."""
+    volume, cut = _scene(SHAPES[size])
+    folder = tempfile.TemporaryDirectory(prefix="voxloop-benchmark-")
+    atexit.register(folder.cleanup)
+    for part, array in {"image": volume.data, "labels": cut.labels}.items():
+        np.save(Path(folder.name, f"{part}.npy"), np.asarray(array))
+    image, labels = (open_volume(Path(folder.name, f"{part}.npy")) for part in ("image", "labels"))
+    stored = replace(cut, labels=labels.data)
+
+    def check(ours: NDArray[Any], theirs: NDArray[Any]) -> dict[str, float]:
+        np.testing.assert_array_equal(ours, theirs)
+        return {}
+
+    return Comparison(
+        name=f"{name}, 2 worker processes",
+        work=side_by_side(SHAPES[size]),
+        peer="1 worker process, the same bits",
+        ours=lambda: run(image, stored, _cluster(2)),
+        theirs=lambda: run(image, stored, _cluster(1)),
+        check=check,
+        kind="processes",
+    )
+
+
+def slic_processes(size: Size) -> Comparison:
+    spec = SlicSpec(size=343.0)
+    return _processes(
+        size, "SLIC", lambda volume, _, executor: np.asarray(slic(volume, spec, executor=executor).labels)
+    )
+
+
+def features_processes(size: Size) -> Comparison:
+    def run(volume: Volume, cut: Supervoxels, executor: DaskExecutor) -> NDArray[np.float32]:
+        return compute_features(volume, cut.labels, cut.n, sizes=cut.sizes, executor=executor).values
+
+    return _processes(size, "features", run)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import benchmarks.__main__ as command
-from benchmarks import features, gigavoxel, memory, scaling, scenes, supervoxels
+from benchmarks import features, first_use, gigavoxel, growth, memory, scaling, scenes, supervoxels
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.measure import Comparison, Kind, Result, measure, row, verify
 from voxloop.errors import InputError
@@ -26,7 +26,13 @@ def _forget_scenes():
         cached.cache_clear()
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda b: b.__name__)
+SLOW = (scaling.slic_processes, scaling.features_processes)  # they start processes
+
+
+@pytest.mark.parametrize(
+    "benchmark",
+    [pytest.param(b, marks=[pytest.mark.slow] if b in SLOW else [], id=b.__name__) for b in BENCHMARKS],
+)
 def test_both_sides_do_the_same_work(benchmark: Callable[[str], Comparison]) -> None:
     figures = verify(benchmark("test"))
     assert all(np.isfinite(value) for value in figures.values())
@@ -136,8 +142,19 @@ def test_a_wrong_column_is_no_equal_work() -> None:
 
 
 def test_growth_doubles_the_volume() -> None:
-    for shape in scaling.SHAPES.values():
-        assert shape[2] % 2 == 0
+    found = list(growth.growth("test"))
+    assert [g.stage for g in found] == ["SLIC", "graph", "features"] * 2
+    assert [g.voxels for g in found] == [2048] * 3 + [4096] * 3
+    assert [g.half for g in found[3:]] == [g.cpu for g in found[:3]]
+    assert all(g.cpu > 0 for g in found)
+    assert growth.row(growth.Growth("SLIC", 2_000_000, 3.0, 1.5)) == "| SLIC | 2.0 | 3 | 1500 | **2.00** |"
+
+
+def test_first_use_is_measured_in_new_processes() -> None:
+    first, second = first_use.starts("import os; assert os.listdir(os.environ['NUMBA_CACHE_DIR']) == []")
+    assert (first.name, second.name) == ("compiled", "loaded from the cache")
+    assert first.cpu > 0
+    assert second.wall > 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
