@@ -227,6 +227,9 @@ class Volume:
     affine
         Where the voxels lie in a patient or scanner, as in NIfTI: 3 rows of 4 numbers that take the index (x, y, z, 1)
         of a voxel to its centre (to the right, to the front, to the head) in `unit`. None if it is not known.
+    origin
+        Centre (z, y, x) of the first voxel in `unit`, along the volume's own axes: where a part lies in the image that
+        it was cut out of, or what an OME-Zarr says.
     path
         The file it came from, if any, with `axes` as it was read.
     """
@@ -237,6 +240,7 @@ class Volume:
     name: str = "volume"
     channel_names: tuple[str, ...] = ()
     affine: Affine | None = None
+    origin: Spacing = (0.0, 0.0, 0.0)
     path: Path | None = field(default=None, compare=False)
     axes: str = ""
 
@@ -349,7 +353,9 @@ class Volume:
         """
         if box.size == 0 or box.grow((0, 0, 0), self.box) != box:
             raise InputError(f"box reaches from {box.start} to {box.stop} but the volume has shape {self.shape}")
-        return replace(self, data=CropView(self.data, box), affine=_shifted_affine(self.affine, box.start))
+        z, y, x = (o + i * s for o, i, s in zip(self.origin, box.start, self.spacing, strict=True))
+        affine = _shifted_affine(self.affine, box.start)
+        return replace(self, data=CropView(self.data, box), affine=affine, origin=(z, y, x))
 
     def with_channels(self, channels: Sequence[int | str]) -> Self:
         """Return the volume with some of its channels, given by index or name, in the order given.
@@ -411,7 +417,8 @@ class Volume:
         """Return the same voxels with another physical size; in another unit their place in space is not known."""
         unit = unit or self.unit
         affine = None if unit != self.unit else _scaled_affine(self.affine, self.spacing, check_spacing(spacing))
-        return replace(self, spacing=spacing, unit=unit, affine=affine)
+        z, y, x = (o * n / s for o, n, s in zip(self.origin, check_spacing(spacing), self.spacing, strict=True))
+        return replace(self, spacing=spacing, unit=unit, affine=affine, origin=(z, y, x))
 
 
 def _shifted_affine(affine: Affine | None, start: Shape3) -> Affine | None:

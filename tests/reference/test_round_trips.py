@@ -61,11 +61,16 @@ def test_ome_zarr(project, expected, tmp_path, version: str, source: str) -> Non
     assert multiscale.datasets[0].coordinateTransformations[0].scale[-3:] == [10, 8, 8]
     if source == "probabilities":
         assert [channel.label for channel in metadata.omero.channels] == ["background", "mitochondria"]
+        colors = [c.color[1:].upper() for c in project.classes]
+        assert [channel.color for channel in metadata.omero.channels] == colors
+    place = multiscale.datasets[0].coordinateTransformations[1].translation
+    assert place[-3:] == [30, 0, 32]  # of the part in the image
 
 
+@pytest.mark.parametrize("layout", ["plain", "pyramid"])
 @pytest.mark.parametrize("source", ["segmentation", "probabilities", "supervoxels"])
-def test_ome_tiff(project, expected, tmp_path, source: str) -> None:
-    path = exported(project, source, tmp_path / "a.ome.tif")
+def test_ome_tiff(project, expected, tmp_path, source: str, layout: str) -> None:
+    path = exported(project, source, tmp_path / "a.ome.tif", ome_tiff=layout)
     array = expected[source]
     with tifffile.TiffFile(path) as tif:
         assert tif.is_ome
@@ -77,6 +82,9 @@ def test_ome_tiff(project, expected, tmp_path, source: str) -> None:
     assert pixels.physical_size_x_unit.value == "nm"
     names = [channel.name for channel in pixels.channels]
     assert names == (["background", "mitochondria"] if source == "probabilities" else [None])
+    if source == "probabilities":
+        colors = ["#{:02x}{:02x}{:02x}".format(*channel.color.as_rgb_tuple()) for channel in pixels.channels]
+        assert colors == [c.color for c in project.classes]
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -19,7 +20,8 @@ import zarr
 from voxloop.blocks import Box, partition
 from voxloop.errors import FormatError, InputError, MissingFileError, StorageError
 from voxloop.io import create_volume, open_labels, open_volume, save_volume
-from voxloop.io.zarr import downsample, pyramid_factors
+from voxloop.io.pyramid import downsample, pyramid_factors
+from voxloop.volume import Volume
 
 RNG = np.random.default_rng(3)
 IMAGE = RNG.integers(0, 4000, (9, 70, 90), np.uint16)
@@ -334,6 +336,8 @@ def test_no_permission_to_write_or_read(tmp_path, monkeypatch, suffix):
         ({"content": "picture"}, "content must be 'image' or 'labels', not 'picture'"),
         ({"class_names": ["a"], "class_colors": ["#000000", "#ffffff"]}, "class_colors has 2 entries, class_names 1"),
         ({"class_names": ["a"], "class_colors": ["red"]}, "class_colors holds 'red'"),
+        ({"channel_names": ["a"], "channel_colors": ["red"]}, "channel_colors holds 'red'"),
+        ({"ome_tiff": "tiled"}, "ome_tiff must be 'plain' or 'pyramid', not 'tiled'"),
         ({"shape": (3, 4)}, "shape must be"),
         ({"shape": (3, 0, 4)}, "shape must be"),
         ({"dtype": complex}, "dtype must be integers, floats or booleans, not complex128"),
@@ -366,3 +370,73 @@ def test_a_volume_larger_than_a_block_is_written_in_parts(tmp_path):
     save_volume(tmp_path / "a.zarr", Watched())
     assert Watched.largest <= 40 * 64 * 64 * 2
     assert (open_volume(tmp_path / "a.zarr").read() == 5).all()
+
+
+@pytest.mark.parametrize("content", ["image", "labels"])
+@pytest.mark.parametrize("shape", [(2, 600, 530, 2), (1, 257, 40), (3, 256, 256), (1, 1, 1)])
+def test_a_tiff_pyramid_for_other_readers(tmp_path, shape, content):
+    """Levels of every plane, each half the size of the one before, in tiles that any reader can inflate."""
+    if content == "labels":
+        shape = shape[:3]
+    array = np.random.default_rng(0).integers(0, 5, shape).astype(np.uint16)
+    path = tmp_path / "a.ome.tif"
+    channels = {"channel_names": ["u", "v"], "channel_colors": ["#ff8800", "#0000ff"]} if array.ndim == 4 else {}
+    save_volume(path, array, ome_tiff="pyramid", spacing=(2, 0.5, 0.25), unit="um", content=content, **channels)
+    assert names_in(tmp_path) == ["a.ome.tif"]
+    stored = np.moveaxis(array, -1, 0) if array.ndim == 4 else array
+    with tifffile.TiffFile(path) as tif:
+        (series,) = tif.series
+        levels = [level.asarray().reshape(stored.shape[:-2] + level.shape[-2:]) for level in series.levels]
+        assert all((level.keyframe.is_tiled, level.keyframe.compression) == (True, 8) for level in series.levels)
+        resolutions = [level.keyframe.get_resolution("micrometer") for level in series.levels]
+    np.testing.assert_array_equal(levels[0], stored)
+    for finer, coarser in itertools.pairwise(levels):
+        step = (*(1 for _ in finer.shape[:-2]), 2, 2)
+        assert coarser.shape == tuple(-(-n // s) for n, s in zip(finer.shape, step, strict=True))
+        inner = finer[..., : finer.shape[-2] // 2 * 2, : finer.shape[-1] // 2 * 2]
+        if content == "labels":
+            expected = inner[..., ::2, ::2]
+        else:
+            corners = [inner[..., i::2, j::2].astype(float) for i in (0, 1) for j in (0, 1)]
+            expected = np.rint(np.mean(corners, axis=0))
+        np.testing.assert_array_equal(coarser[..., : inner.shape[-2] // 2, : inner.shape[-1] // 2], expected)
+    assert max(levels[-1].shape[-2:]) <= 256
+    assert resolutions == [(4 / 2**k, 2 / 2**k) for k in range(len(levels))]
+    pixels = ome_types.from_tiff(path).images[0].pixels
+    assert (pixels.physical_size_x, pixels.physical_size_y, pixels.physical_size_z) == (0.25, 0.5, 2)
+    if channels:
+        assert [channel.color.as_rgb_tuple() for channel in pixels.channels] == [(255, 136, 0), (0, 0, 255)]
+    np.testing.assert_array_equal(open_volume(path).data, array)
+
+
+@pytest.mark.parametrize("ome_zarr", ["0.4", "0.5"])
+def test_a_part_knows_where_it_was(tmp_path, ome_zarr):
+    """The translation of an OME-Zarr: of a part of a part, in the unit of the voxel size, at every scale."""
+    whole = Volume.from_array(CHANNELS, spacing=(2, 0.5, 0.25), unit="micrometer")
+    part = whole.crop(Box((1, 0, 10), (3, 70, 90))).crop(Box((0, 4, 2), (2, 70, 80)))
+    assert part.origin == (2.0, 2.0, 3.0)
+    with create_volume(
+        tmp_path / "a.zarr", part.data.shape, part.dtype, spacing=part.spacing, unit="um", origin=part.origin,
+        ome_zarr=ome_zarr, channel_names=["u", "v"], channel_colors=["#ff8800", "#0000ff"],
+    ) as writer:  # fmt: skip
+        writer.write(Box.of_shape(part.shape), np.asarray(part.data))
+    yaozarrs.validate_zarr_store(str(tmp_path / "a.zarr"))
+    again = open_volume(tmp_path / "a.zarr")
+    assert again.origin == (2.0, 2.0, 3.0)
+    assert open_volume(tmp_path / "a.zarr", scale=1).origin == (2.0, 2.25, 3.125)  # half a fine voxel further
+    assert again.with_spacing((4, 0.5, 0.25)).origin == (4.0, 2.0, 3.0)  # one voxel is one voxel
+    metadata = yaozarrs.open_group(str(tmp_path / "a.zarr")).ome_metadata()
+    assert [channel.color for channel in metadata.omero.channels] == ["FF8800", "0000FF"]
+
+
+def test_a_translation_is_moved_by_the_scale_of_the_image(tmp_path):
+    save_volume(tmp_path / "a.zarr", IMAGE, origin=(1, 2, 3))
+    group = zarr.open_group(tmp_path / "a.zarr")
+    ome = group.attrs["ome"]
+    ome["multiscales"][0]["coordinateTransformations"] = [
+        {"type": "scale", "scale": [2, 2, 2]},
+        {"type": "translation", "translation": [0, 0, 0.5]},
+    ]
+    group.attrs["ome"] = ome
+    volume = open_volume(tmp_path / "a.zarr")
+    assert (volume.spacing, volume.origin) == ((2, 2, 2), (2, 4, 6.5))

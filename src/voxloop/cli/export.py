@@ -15,6 +15,7 @@ EXAMPLES = """\
 examples:
   voxloop export cells.voxloop segmentation cells-segmented.tif
   voxloop export cells.voxloop probabilities cells-probabilities.zarr
+  voxloop export cells.voxloop probabilities cells.ome.tif --ome-tiff pyramid --dtype uint8 --rescale 0 1
   voxloop export cells.voxloop probabilities cells.h5 --dtype uint8 --rescale 0 1 --crop 0:40,:,:
   voxloop export cells.voxloop masks "{dataset_dir}/{nickname}-{class}.nii.gz"
   voxloop export cells.voxloop segmentation "slices/{nickname}_{slice_index:04d}.png"
@@ -75,12 +76,18 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         "--features", nargs="+", metavar="FAMILY:SIGMA", help="what the source features is to hold, such as hessian:1.6"
     )
     parser.add_argument("--ome-zarr", choices=["0.4", "0.5"], default="0.5", help="version to write (default: 0.5)")
+    parser.add_argument(
+        "--ome-tiff",
+        choices=["plain", "pyramid"],
+        default="plain",
+        help="uncompressed, or compressed tiles with coarser levels (default: plain)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def export_choices(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `Project.export` that were given."""
-    choices = {**given(options, "dtype", "axes", "features", "ome_zarr"), "crop": parse_crop(options.crop)}
+    choices = {**given(options, "dtype", "axes", "features", "ome_zarr", "ome_tiff"), "crop": parse_crop(options.crop)}
     if options.rescale == ["data"]:
         choices["rescale"] = "data"
     elif options.rescale is not None:

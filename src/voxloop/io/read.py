@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from voxloop.errors import InputError
 from voxloop.io.formats import format_of_file, name_without_suffix
 from voxloop.io.inside import usable_path
@@ -134,6 +136,15 @@ def _path_of_scale(path: Path, scale: int) -> Path:
     return scales[scale]
 
 
+def _origin(stored: StoredImage, spacing: Spacing) -> Spacing:
+    """Return the place of the first voxel in the unit of `spacing`, which is that of all axes together."""
+    z, y, x = (
+        stored.origin.get(axis, 0.0) * size / stored.sizes[axis][0] if axis in stored.sizes else 0.0
+        for axis, size in zip("zyx", spacing, strict=True)
+    )
+    return (z, y, x) if np.isfinite([z, y, x]).all() else (0.0, 0.0, 0.0)
+
+
 def _described(
     stored: StoredImage, *, axes: str | None, spacing: Spacing | None, unit: str | None, frame: int | None
 ) -> Volume:
@@ -158,7 +169,7 @@ def _described(
     )
     volume = replace(volume, axes=axes)
     if known is not None and axes == own_axes:
-        volume = replace(volume, affine=stored.affine)
+        volume = replace(volume, affine=stored.affine, origin=_origin(stored, stored_spacing))
     if spacing is not None or unit is not None:
         unit = None if unit is None else unit_name(unit)
         volume = volume.with_spacing(volume.spacing if spacing is None else spacing, unit)

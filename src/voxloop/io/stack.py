@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin
 
 from voxloop.errors import FormatError, InputError
-from voxloop.io import tiff
 from voxloop.io.inside import is_numbered, is_pattern, matching_files, natural_order, slice_names
+from voxloop.io.ome_tiff import resolution_tags
 from voxloop.io.slices import SliceStack
 from voxloop.io.stored import StoredArray, StoredImage, reading
+from voxloop.io.tiff import read as read_tiff
 from voxloop.io.writers import EncodedWriter, Header
 from voxloop.volume import AxesView
 
@@ -166,7 +167,7 @@ def _deep_png_channels(file: Path) -> int | None:
 
 def _tiff_slice(file: Path) -> tuple[AxesView, Sizes]:
     """Return a TIFF of one slice as (1, y, x) or (1, y, x, c), and its voxel size."""
-    stored = tiff.read(file)
+    stored = read_tiff(file)
     axes = stored.axes or ""
     view = AxesView(stored.array, axes)
     if "t" in axes or view.shape[0] != 1:
@@ -215,7 +216,7 @@ class SlicesWriter(EncodedWriter):
 def _save(file: Path, image: NDArray[Any], header: Header) -> None:
     suffix = header.path.suffix.lower()
     if suffix in _TIFF:
-        options = tiff.resolution_tags(header)
+        options = resolution_tags(header)
         photometric = "rgb" if header.n_channels in (3, 4) and header.dtype == np.uint8 else "minisblack"
         planar = "contig" if image.ndim == 3 else None
         tifffile.imwrite(file, image, photometric=photometric, planarconfig=planar, metadata=None, **options)

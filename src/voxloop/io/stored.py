@@ -129,6 +129,8 @@ class StoredImage:
         Names of the channels, or empty.
     affine
         As that of a `Volume`, in the unit of the sizes; None if the file does not tell.
+    origin
+        Centre of the first voxel along z, y, x, in the unit of the sizes, as far as the file tells.
     """
 
     array: StoredArray
@@ -136,3 +138,4 @@ class StoredImage:
     sizes: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
     affine: Affine | None = None
+    origin: Mapping[str, float] = field(default_factory=dict)

@@ -7,7 +7,6 @@ them and kept while they fit in an eighth of the memory that is free, so that a 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 from xml.etree import ElementTree
 
 import numpy as np
@@ -26,16 +24,17 @@ from numpy.typing import NDArray
 
 from voxloop.errors import FormatError, InputError
 from voxloop.io.cache import DecodedCache
+from voxloop.io.ome_tiff import create
 from voxloop.io.stored import StoredArray, StoredImage, reading
-from voxloop.io.units import METRES, SYMBOLS, stored_unit
-from voxloop.io.writers import Header, RawWriter
+from voxloop.io.units import stored_unit
+
+__all__ = ["TiffArray", "create", "read"]
 
 # tifffile tells about oddities in its log, which without a handler goes to the standard error of a command.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _SHARE_OF_FREE_MEMORY = 1 / 8
 _UNCOMPRESSED = 1
-_MAX_CLASSIC_SIZE = 2**31  # bytes; some readers take the offsets of classic TIFF as signed
 
 
 def read(path: Path) -> StoredImage:
@@ -285,52 +284,3 @@ def _resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:
         pixels_per_unit.append(numerator / denominator)
     y, x = pixels_per_unit
     return 1 / y, 1 / x
-
-
-def create(path: Path, header: Header) -> RawWriter:
-    """Return a writer of an uncompressed OME-TIFF of axes (z, y, x), (c, z, y, x) or (z, c, y, x)."""
-    shape = header.stored_shape
-    nbytes = prod(shape) * header.dtype.itemsize
-    try:
-        position = tifffile.imwrite(
-            path,
-            shape=shape,
-            dtype=header.dtype,
-            ome=True,
-            bigtiff=nbytes > _MAX_CLASSIC_SIZE,
-            photometric="minisblack",
-            metadata=_ome_fields(header),
-            returnoffset=True,
-            **resolution_tags(header),
-        )
-    except (ValueError, tifffile.OmeXmlError) as error:
-        raise InputError(f"a TIFF cannot hold {header.dtype} of shape {header.shape}: {error}") from error
-    if position is None:
-        raise InputError(f"a TIFF of shape {header.shape} cannot be written block by block")
-    return RawWriter(path, header, offset=position[0])
-
-
-def _ome_fields(header: Header) -> dict[str, Any]:
-    fields: dict[str, Any] = {"axes": header.axes.upper(), "Name": header.name}
-    # By default it holds the time: then equal volumes would not be equal files.
-    fields["UUID"] = str(uuid5(NAMESPACE_URL, f"voxloop:{header.name}:{header.shape}:{header.dtype}"))
-    for axis, size in zip("ZYX", header.spacing, strict=True):
-        fields |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": SYMBOLS[header.unit]}
-    if header.channel_names:
-        fields["Channel"] = {"Name": list(header.channel_names)}
-    if header.class_names:
-        colors = header.class_colors or ("",) * len(header.class_names)
-        named = enumerate(zip(header.class_names, colors, strict=True), start=1)
-        fields["MapAnnotation"] = {
-            "Namespace": "voxloop/classes",
-            **{str(i): json.dumps({"name": name, "color": color}) for i, (name, color) in named},
-        }
-    return fields
-
-
-def resolution_tags(header: Header) -> dict[str, Any]:
-    """Resolution in pixels per centimetre, for readers that do not know OME-XML."""
-    if header.unit not in METRES:
-        return {}
-    per_centimetre = [METRES["centimeter"] / (size * METRES[header.unit]) for size in header.spacing]
-    return {"resolution": (per_centimetre[2], per_centimetre[1]), "resolutionunit": "CENTIMETER"}

@@ -17,7 +17,7 @@ from voxloop.io.atomic import replacing_files, replacing_resumably, storing
 from voxloop.io.done_log import DoneLog
 from voxloop.io.formats import Format, format_to_write, name_without_suffix
 from voxloop.io.inside import is_numbered, usable_path
-from voxloop.io.writers import Content, Header, OmeZarrVersion, VolumeWriter
+from voxloop.io.writers import Content, Header, OmeTiffLayout, OmeZarrVersion, VolumeWriter
 from voxloop.volume import Affine, ArrayLike, Spacing, Volume
 
 
@@ -31,12 +31,15 @@ def create_volume(
     unit: str = "pixel",
     name: str | None = None,
     channel_names: Sequence[str] = (),
+    channel_colors: Sequence[str] = (),
     content: Content = "image",
     class_names: Sequence[str] = (),
     class_colors: Sequence[str] = (),
     axes: str | None = None,
     affine: Affine | None = None,
+    origin: Spacing = (0.0, 0.0, 0.0),
     ome_zarr: OmeZarrVersion = "0.5",
+    ome_tiff: OmeTiffLayout = "plain",
     overwrite: bool = False,
     key: str | None = None,
 ) -> Iterator[VolumeWriter]:
@@ -48,7 +51,7 @@ def create_volume(
     Parameters
     ----------
     path
-        Where to; the suffix says in which format: ``.tif``, ``.tiff`` (OME-TIFF, uncompressed, BigTIFF from 2 GB),
+        Where to; the suffix says in which format: ``.tif``, ``.tiff`` (OME-TIFF, BigTIFF from 2 GB),
         ``.npy`` (voxels only), ``.zarr`` (OME-Zarr with a pyramid of scales), ``.h5`` (HDF5, with the axes as
         ilastik has them), ``.n5``, ``.nii``, ``.nii.gz``, ``.mrc`` or ``.nrrd``. A path such as
         ``cells_{slice_index:04d}.png`` writes a file per slice (PNG, BMP or TIFF).
@@ -60,8 +63,8 @@ def create_volume(
         Physical size of a voxel (z, y, x), such as ``(50, 4.6, 4.6)`` and ``"nm"``.
     name
         What the image is called; by default the file's name without its suffix.
-    channel_names
-        One per channel, or none.
+    channel_names, channel_colors
+        One per channel, or none; colours such as ``"#ff8800"``, kept by OME-TIFF and OME-Zarr.
     content
         Whether coarser scales are made by the mean (``"image"``) or by picking a voxel (``"labels"``).
     class_names, class_colors
@@ -71,8 +74,13 @@ def create_volume(
         TIFF ``zcyx`` as well as ``czyx``, NRRD ``zyxc`` as well as ``czyx``.
     affine
         Where the voxels lie in space, see `Volume`; kept by NIfTI and NRRD.
+    origin
+        Centre of the first voxel (z, y, x) in `unit`; kept by OME-Zarr.
     ome_zarr
         Version of OME-Zarr: 0.5 is Zarr 3, 0.4 is Zarr 2, for older programs.
+    ome_tiff
+        ``"plain"`` is uncompressed and opens everywhere; ``"pyramid"`` has tiles compressed by deflate and coarser
+        levels of every plane, for viewers that zoom.
     overwrite
         Whether an existing file may be replaced.
     key
@@ -107,12 +115,15 @@ def create_volume(
         unit=unit,
         name=name or name_without_suffix(path),
         channel_names=tuple(channel_names),
+        channel_colors=tuple(channel_colors),
         content=content,
         class_names=tuple(class_names),
         class_colors=tuple(class_colors),
         axes=format_.axes_to_write(axes, len(shape)),
         affine=affine,
+        origin=origin,
         ome_zarr=ome_zarr,
+        ome_tiff=ome_tiff,
     )
     resuming = key if format_.resumable else None
     with _place(path, overwrite=overwrite, key=resuming) as (temporary, log):
@@ -150,10 +161,13 @@ def save_volume(
     unit: str = "pixel",
     name: str | None = None,
     channel_names: Sequence[str] = (),
+    channel_colors: Sequence[str] = (),
     content: Content = "image",
     class_names: Sequence[str] = (),
     class_colors: Sequence[str] = (),
     affine: Affine | None = None,
+    origin: Spacing = (0.0, 0.0, 0.0),
+    ome_tiff: OmeTiffLayout = "plain",
     overwrite: bool = False,
 ) -> None:
     """Write an array, block by block and in threads: it may lie on disk and be larger than memory.
@@ -176,10 +190,13 @@ def save_volume(
         unit=unit,
         name=name,
         channel_names=channel_names,
+        channel_colors=channel_colors,
         content=content,
         class_names=class_names,
         class_colors=class_colors,
         affine=affine,
+        origin=origin,
+        ome_tiff=ome_tiff,
         overwrite=overwrite,
     ) as writer:
 

@@ -24,6 +24,7 @@ from voxloop.volume import Affine, Spacing, check_spacing
 
 Content = Literal["image", "labels"]
 OmeZarrVersion = Literal["0.4", "0.5"]
+OmeTiffLayout = Literal["plain", "pyramid"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,15 @@ class Header:
     unit: str = "pixel"
     name: str = "volume"
     channel_names: tuple[str, ...] = ()
+    channel_colors: tuple[str, ...] = ()
     content: Content = "image"
     class_names: tuple[str, ...] = ()
     class_colors: tuple[str, ...] = ()
     axes: str = ""
     affine: Affine | None = None
+    origin: Spacing = (0.0, 0.0, 0.0)
     ome_zarr: OmeZarrVersion = "0.5"
+    ome_tiff: OmeTiffLayout = "plain"
 
     def __post_init__(self) -> None:
         if len(self.shape) not in (3, 4) or prod(self.shape) == 0:
@@ -55,11 +59,13 @@ class Header:
             raise InputError(f"labels must be integers of one channel, not {self.dtype} of shape {self.shape}")
         if self.channel_names and len(self.channel_names) != self.n_channels:
             raise InputError(f"channel_names has {len(self.channel_names)} names for {self.n_channels} channel(s)")
-        if self.class_colors and len(self.class_colors) != len(self.class_names):
-            raise InputError(f"class_colors has {len(self.class_colors)} entries, class_names {len(self.class_names)}")
-        for color in self.class_colors:
-            if not re.fullmatch("#[0-9a-fA-F]{6}", color):
-                raise InputError(f"class_colors holds {color!r}; expected colours such as '#ff8800'")
+        for what in ("channel", "class"):
+            colors, names = getattr(self, f"{what}_colors"), getattr(self, f"{what}_names")
+            if colors and len(colors) != len(names):
+                raise InputError(f"{what}_colors has {len(colors)} entries, {what}_names {len(names)}")
+            for color in colors:
+                if not re.fullmatch("#[0-9a-fA-F]{6}", color):
+                    raise InputError(f"{what}_colors holds {color!r}; expected colours such as '#ff8800'")
         # Masks are stored as 0 and 1: neither OME format has booleans that its readers agree on.
         dtype = np.dtype(np.uint8) if self.dtype.kind == "b" else self.dtype.newbyteorder("=")
         object.__setattr__(self, "dtype", dtype)
@@ -68,6 +74,8 @@ class Header:
         object.__setattr__(self, "axes", self.axes or "zyxc"[: len(self.shape)])
         if self.ome_zarr not in ("0.4", "0.5"):
             raise InputError(f"ome_zarr must be '0.4' or '0.5', not {self.ome_zarr!r}")
+        if self.ome_tiff not in ("plain", "pyramid"):
+            raise InputError(f"ome_tiff must be 'plain' or 'pyramid', not {self.ome_tiff!r}")
 
     @property
     def n_channels(self) -> int:

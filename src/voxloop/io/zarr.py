@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,11 +22,10 @@ from zarr.codecs import BloscCodec
 
 from voxloop.blocks import Block, Box, Shape3, map_blocks, partition
 from voxloop.errors import FormatError
+from voxloop.io.pyramid import CHUNK, downsample, pyramid_factors
 from voxloop.io.stored import StoredArray, StoredImage, reading
 from voxloop.io.units import stored_unit
-from voxloop.io.writers import Content, Header, VolumeWriter
-
-_CHUNK = 64
+from voxloop.io.writers import Header, VolumeWriter
 
 
 @dataclass(frozen=True)
@@ -103,18 +102,22 @@ def _scale(
     array = ZarrArray(group / dataset["path"])
     axes = multiscale["axes"]
     # The transformation of the whole image applies after that of the scale.
-    factors = np.ones(len(axes))
+    factors, offsets = np.ones(len(axes)), np.zeros(len(axes))
     for transformations in (dataset, multiscale):
         for transformation in transformations.get("coordinateTransformations", ()):
             if transformation["type"] == "scale":
                 factors *= np.asarray(transformation["scale"], float)
+                offsets *= np.asarray(transformation["scale"], float)
+            elif transformation["type"] == "translation" and "translation" in transformation:
+                offsets += np.asarray(transformation["translation"], float)
     letters = [axis["name"].lower() for axis in axes]
     sizes = {
         letter: (float(factor), stored_unit(axis.get("unit")))
         for letter, factor, axis in zip(letters, factors, axes, strict=True)
         if letter in ("z", "y", "x")
     }
-    return StoredImage(array, "".join(letters), sizes, _channel_names(attributes))
+    origin = dict(zip(letters, offsets.tolist(), strict=True))
+    return StoredImage(array, "".join(letters), sizes, _channel_names(attributes), origin=origin)
 
 
 def _channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -147,7 +150,7 @@ class OmeZarrWriter(VolumeWriter):
 
     def __init__(self, path: Path, header: Header) -> None:
         self.header = header
-        self.block_shape = cast("Shape3", tuple(min(_CHUNK, n) for n in header.spatial_shape))
+        self.block_shape = cast("Shape3", tuple(min(CHUNK, n) for n in header.spatial_shape))
         self._lock = threading.Lock()
         self._factors = pyramid_factors(header.spatial_shape, header.spacing)
         ome = _ome(header, self._factors)
@@ -173,7 +176,7 @@ class OmeZarrWriter(VolumeWriter):
             str(level),
             shape=(*lead, *shape),
             dtype=self.header.dtype,
-            chunks=(*(1 for _ in lead), *(min(_CHUNK, n) for n in shape)),
+            chunks=(*(1 for _ in lead), *(min(CHUNK, n) for n in shape)),
             fill_value=0,
             overwrite=True,  # who goes on with an image makes the coarser scales anew
             **self._encoding(),
@@ -245,48 +248,6 @@ class OmeZarrWriter(VolumeWriter):
         """Do nothing: each chunk is a closed file already."""
 
 
-def pyramid_factors(shape: Shape3, spacing: Iterable[float]) -> list[Shape3]:
-    """Return how much coarser than the finest scale each scale is along (z, y, x), from (1, 1, 1) on."""
-    factors = [1, 1, 1]
-    sizes = list(spacing)
-    remaining = list(shape)
-    pyramid = [cast("Shape3", tuple(factors))]
-    while max(remaining) > _CHUNK:
-        finest = min(size for size, n in zip(sizes, remaining, strict=True) if n > 1)
-        for axis in range(3):
-            if remaining[axis] > 1 and sizes[axis] < 2 * finest:
-                factors[axis] *= 2
-                sizes[axis] *= 2
-                remaining[axis] = -(-remaining[axis] // 2)
-        pyramid.append(cast("Shape3", tuple(factors)))
-    return pyramid
-
-
-def downsample(block: NDArray[Any], step: Shape3, content: Content) -> NDArray[Any]:
-    """Return a block (..., z, y, x) with `step` voxels, 1 or 2 along each axis, made one.
-
-    Of labels the first of the voxels is taken, which are all equally near to the centre; of an image the mean, where
-    fewer voxels remain at the border the mean of those.
-    """
-    if content == "labels":
-        z, y, x = step
-        return block[..., ::z, ::y, ::x]
-    mean = block.astype(np.result_type(block.dtype, np.float32), copy=False)
-    for axis, s in zip((-3, -2, -1), step, strict=True):
-        if s == 2:
-            mean = _mean_of_pairs(mean, axis)
-    return (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(block.dtype, copy=False)
-
-
-def _mean_of_pairs(block: NDArray[Any], axis: int) -> NDArray[Any]:
-    pairs = np.moveaxis(block, axis, 0)
-    n = pairs.shape[0] // 2
-    mean = pairs[::2].copy()
-    mean[:n] += pairs[1::2]
-    mean[:n] /= 2
-    return np.moveaxis(mean, 0, axis)
-
-
 def _ome(header: Header, factors: list[Shape3]) -> dict[str, Any]:
     """Return the metadata of an OME-Zarr image: of version 0.5 under the key `ome`, of 0.4 with versions inside."""
     unit = {} if header.unit == "pixel" else {"unit": header.unit}
@@ -296,7 +257,8 @@ def _ome(header: Header, factors: list[Shape3]) -> dict[str, Any]:
     for level, factor in enumerate(factors):
         scale = [f * s for f, s in zip(factor, header.spacing, strict=True)]
         # The centre of a coarse voxel lies between those that it was made of.
-        translation = [(f - 1) / 2 * s for f, s in zip(factor, header.spacing, strict=True)]
+        places = zip(header.origin, factor, header.spacing, strict=True)
+        translation = [origin + (f - 1) / 2 * s for origin, f, s in places]
         transformations = [
             {"type": "scale", "scale": [*lead, *scale]},
             {"type": "translation", "translation": [0.0 for _ in lead] + translation},
@@ -309,16 +271,22 @@ def _ome(header: Header, factors: list[Shape3]) -> dict[str, Any]:
     multiscale = {"name": header.name, "type": method, "axes": axes, "datasets": datasets, **inside}
     ome: dict[str, Any] = {**outside, "multiscales": [multiscale]}
     if header.channel_names:
-        ome["omero"] = {"channels": [_omero_channel(name, header.dtype) for name in header.channel_names]}
+        colors = header.channel_colors or ("#ffffff",) * header.n_channels
+        named = zip(header.channel_names, colors, strict=True)
+        ome["omero"] = {"channels": [_omero_channel(name, color, header.dtype) for name, color in named]}
     if header.content == "labels":
         ome["image-label"] = {**_image_label(header), **inside}
     return ome
 
 
-def _omero_channel(name: str, dtype: np.dtype[Any]) -> dict[str, Any]:
+def _omero_channel(name: str, color: str, dtype: np.dtype[Any]) -> dict[str, Any]:
     limits = np.iinfo(dtype) if dtype.kind in "iu" else None
     window = {"min": float(limits.min), "max": float(limits.max)} if limits else {"min": 0.0, "max": 1.0}
-    return {"label": name, "color": "FFFFFF", "window": {**window, "start": window["min"], "end": window["max"]}}
+    return {
+        "label": name,
+        "color": color[1:].upper(),
+        "window": {**window, "start": window["min"], "end": window["max"]},
+    }
 
 
 def _image_label(header: Header) -> dict[str, Any]:

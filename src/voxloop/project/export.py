@@ -52,6 +52,8 @@ class ExportOptions:
         For the source ``features``: cells such as ``"hessian:1.6"``, a family and a sigma.
     ome_zarr
         Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
+    ome_tiff
+        ``"plain"``, or ``"pyramid"`` for compressed tiles with coarser levels.
     """
 
     crop: Crop | None = None
@@ -60,6 +62,7 @@ class ExportOptions:
     axes: str | None = None
     features: Sequence[str] = ()
     ome_zarr: Literal["0.4", "0.5"] = "0.5"
+    ome_tiff: Literal["plain", "pyramid"] = "plain"
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in get_args(DType):
@@ -179,9 +182,12 @@ def _write(
         (*box.shape, layer.n_channels) if layer.n_channels > 1 else box.shape,
         layer.dtype,
         content=layer.content,
+        channel_colors=layer.channel_colors,
         axes=options.axes,
         affine=volume.affine,
+        origin=volume.origin,
         ome_zarr=options.ome_zarr,
+        ome_tiff=options.ome_tiff,
         overwrite=overwrite,
         key=key,
         **described,

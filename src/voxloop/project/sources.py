@@ -53,8 +53,8 @@ class Layer:
         Whether the values measure something or name something.
     maximum
         The highest value, if the values are whole numbers.
-    channel_names
-        One per channel; one channel or none is a volume (z, y, x).
+    channel_names, channel_colors
+        One per channel; one channel or none is a volume (z, y, x). Only channels of classes have colours.
     classes
         What the values 1, 2, ... stand for.
     """
@@ -64,6 +64,7 @@ class Layer:
     content: Literal["image", "labels"]
     maximum: int | None = None
     channel_names: tuple[str, ...] = ()
+    channel_colors: tuple[str, ...] = ()
     classes: tuple[LabelClass, ...] = ()
 
     @property
@@ -112,11 +113,17 @@ def _refined(results: ImageResults) -> Layer:
 
 def _probabilities(results: ImageResults, class_id: int | None) -> Layer:
     prediction = results.prediction()
-    names = {c.class_id: c.name for c in results.classes}
+    classes = {c.class_id: c for c in results.classes}
     columns = [i for i, c in enumerate(prediction.classes) if class_id in (None, c)]
-    values = prediction.probabilities[:, columns]
-    channel_names = tuple(names[int(prediction.classes[i])] for i in columns)
-    return Layer(np.dtype(np.float32), _painter(results, _squeezed(values)), "image", channel_names=channel_names)
+    read = _painter(results, _squeezed(prediction.probabilities[:, columns]))
+    return Layer(
+        np.dtype(np.float32), read, "image", **_channels([classes[int(prediction.classes[i])] for i in columns])
+    )
+
+
+def _channels(classes: Sequence[LabelClass]) -> dict[str, Any]:
+    """Return what a layer says of channels that are classes."""
+    return {"channel_names": tuple(c.name for c in classes), "channel_colors": tuple(c.color for c in classes)}
 
 
 def _masks(results: ImageResults, class_id: int | None) -> Layer:
@@ -125,7 +132,7 @@ def _masks(results: ImageResults, class_id: int | None) -> Layer:
     values = np.stack([segmentation == c.class_id for c in chosen], axis=1).astype(np.uint8)
     read = _painter(results, _squeezed(values))
     if class_id is None:
-        return Layer(np.dtype(np.uint8), read, "image", 1, channel_names=tuple(c.name for c in chosen))
+        return Layer(np.dtype(np.uint8), read, "image", 1, **_channels(chosen))
     only = LabelClass(1, chosen[0].name, chosen[0].color)
     return Layer(np.dtype(np.uint8), read, "labels", 1, classes=(only,))
 
