@@ -68,8 +68,21 @@ def cells(tmp_path: Path, _cells_template: Path) -> Path:
 def write_ilp() -> Callable[..., Path]:
     """Return a function that writes an ilastik project, in the layout of ilastik's serializers.
 
-    `lanes` are dicts: `path`, `axes` and `shape` of an image, and `blocks`, pairs of a block slice and its labels.
+    `lanes` are dicts: `path`, `axes` and `shape` of an image, and `blocks`, pairs of a block slice and its labels; a
+    `mask` is such a dict without labels.
     """
+
+    def describe(info: h5py.Group, image: dict[str, Any]) -> None:
+        info["allowLabels"] = True
+        tags = [{"key": a, "typeFlags": 2, "resolution": 0, "description": ""} for a in image.get("axes", "zyx")]
+        info["axistags"] = json.dumps({"axes": tags}).encode()
+        info["shape"] = np.array(image["shape"])
+        info["filePath"] = image["path"].encode()
+        info["location"] = image.get("location", "FileSystem").encode()
+        info["nickname"] = image.get("nickname", Path(image["path"]).stem).encode()
+        info["display_mode"] = b"default"
+        info["datasetId"] = b"0ab1c2d3-0000-11ee-8000-000000000000"
+        info["__class__"] = b"RelativeFilesystemDatasetInfo"
 
     def write(
         path: Path,
@@ -93,18 +106,10 @@ def write_ilp() -> Callable[..., Path]:
             labels = file.create_group("VoxelSegmentation" if workflow.startswith("Voxel") else "PixelClassification")
             for index, lane in enumerate(lanes):
                 roles = file.create_group(f"Input Data/infos/lane{index:04d}")
-                roles.create_group("Prediction Mask")
-                info = roles.create_group("Raw Data")
-                info["allowLabels"] = True
-                tags = [{"key": a, "typeFlags": 2, "resolution": 0, "description": ""} for a in lane.get("axes", "zyx")]
-                info["axistags"] = json.dumps({"axes": tags}).encode()
-                info["shape"] = np.array(lane["shape"])
-                info["filePath"] = lane["path"].encode()
-                info["location"] = lane.get("location", "FileSystem").encode()
-                info["nickname"] = lane.get("nickname", Path(lane["path"]).stem).encode()
-                info["display_mode"] = b"default"
-                info["datasetId"] = b"0ab1c2d3-0000-11ee-8000-000000000000"
-                info["__class__"] = b"RelativeFilesystemDatasetInfo"
+                describe(roles.create_group("Raw Data"), lane)
+                mask = roles.create_group("Prediction Mask")
+                if "mask" in lane:
+                    describe(mask, lane["mask"])
                 of_lane = labels.create_group(f"LabelSets/labels{index:03d}")
                 for number, (where, block) in enumerate(lane.get("blocks", ())):
                     of_lane[f"block{number:04d}"] = np.asarray(block, np.uint8)

@@ -130,7 +130,7 @@ class SlicSpec(Spec):
 class FeatureSpec(Spec):
     """Which filters describe the voxels, and how they are pooled over a supervoxel.
 
-    Every family is computed at every sigma, but 0.3 serves Gaussian smoothing only.
+    Every family is computed at every sigma but for the pairs in `left_out`; 0.3 serves Gaussian smoothing only.
     Sigmas in `sigmas_2d` are computed slice by slice. With `resolution` "coarse" a large sigma is evaluated on every
     second, fourth, ... voxel and interpolated; the definition "ilastik" is always evaluated in full. `own` are families
     that describe a supervoxel by itself and need no sigma.
@@ -141,27 +141,44 @@ class FeatureSpec(Spec):
     families: tuple[FeatureFamily, ...] = FAMILIES
     sigmas: tuple[PositiveFloat, ...] = SIGMAS
     sigmas_2d: tuple[PositiveFloat, ...] = ()
+    left_out: tuple[tuple[FeatureFamily, PositiveFloat], ...] = ()
     statistics: tuple[Statistic, ...] = ("mean", "std")
     own: tuple[OwnFamily, ...] = ()
     context: Annotated[int, Field(ge=0, le=4)] = 2
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
-        for name in ("families", "sigmas", "statistics", "own"):
+        for name in ("families", "sigmas", "statistics", "own", "left_out"):
             chosen = getattr(self, name)
-            if not chosen and name != "own":
+            if not chosen and name not in ("own", "left_out"):
                 raise ValueError(f"{name} must name at least one")
             if len(set(chosen)) != len(chosen):
                 raise ValueError(f"{name} names something twice")
         if unknown := set(self.sigmas_2d) - set(self.sigmas):
             raise ValueError(f"sigmas_2d holds {sorted(unknown)}, which sigmas does not")
+        if unknown := [f"{f}:{s:g}" for f, s in self.left_out if f not in self.families or s not in self.sigmas]:
+            raise ValueError(f"left_out holds {', '.join(unknown)}, which is not among families and sigmas")
         if not any(self.families_at(sigma) for sigma in self.sigmas):
             raise ValueError("no family is left: sigmas below 0.5 serve gaussian only")
         return self
 
+    @property
+    def digest(self) -> str:
+        """Hexadecimal digest of the fields; where nothing is left out, what it was before anything could be."""
+        return digest_of(
+            type(self).__name__, self.model_dump(mode="json", exclude=None if self.left_out else {"left_out"})
+        )
+
+    def changed(self, **fields: Any) -> Self:
+        """Return a validated copy with some fields replaced; of what was left out, what is still a choice stays so."""
+        families, sigmas = fields.get("families", self.families), fields.get("sigmas", self.sigmas)
+        kept = tuple((f, s) for f, s in self.left_out if f in families and s in sigmas)
+        return super().changed(**{"left_out": kept, **fields})
+
     def families_at(self, sigma: float) -> tuple[FeatureFamily, ...]:
         """Return the families computed at `sigma`: below 0.5 a derivative of a Gaussian cannot be sampled."""
-        return tuple(family for family in self.families if sigma >= 0.5 or family == "gaussian")
+        chosen = (family for family in self.families if sigma >= 0.5 or family == "gaussian")
+        return tuple(family for family in chosen if (family, sigma) not in self.left_out)
 
 
 class ClassifierSpec(Spec):

@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused() -> None:
         compute_scale(volume, ones, 3, 1.0)
     with pytest.raises(InputError, match="n must be at least 1"):
         compute_scale(volume, ones, 0, 1.0)
-    with pytest.raises(InputError, match=r"sigma=0\.3 serves gaussian only"):
+    with pytest.raises(InputError, match=r"spec has no family at sigma=0\.3"):
         compute_scale(volume, ones, 1, 0.3, FeatureSpec(families=("hessian",)))
     with pytest.raises(InputError, match="expected \\(z, y, x\\)"):
         filter_block(image[0], 1.0)
@@ -160,3 +160,23 @@ def test_a_volume_is_cut_into_work_for_several_threads(definition: Literal["voxl
     assert n_blocks == sorted(n_blocks)
     if scale.halo[0] < 10:
         assert n_blocks[:4] == [1, 2, 4, 8]
+
+
+def test_what_is_left_out_changes_nothing_else() -> None:
+    image = noise((14, 15, 16))
+    labels, n = cubes(image.shape, 5)
+    spec = FeatureSpec(families=("gaussian", "hessian"), sigmas=(0.3, 1.0, 1.6), context=0)
+    fewer = spec.changed(left_out=(("hessian", 1.0), ("gaussian", 1.6)))
+    whole, part = (compute_features(Volume(image), labels, n, s, executor=SerialExecutor()) for s in (spec, fewer))
+    kept = [name for name in whole.names if not (("hessian" in name and "=1 " in name) or "gaussian sigma=1.6" in name)]
+    assert list(part.names) == kept
+    np.testing.assert_allclose(part.values, whole.values[:, [whole.names.index(k) for k in kept]], rtol=1e-6)
+    assert spec.changed(left_out=()).digest == spec.digest != fewer.digest
+    assert fewer.changed(families=("gaussian",)).left_out == (("gaussian", 1.6),)
+    for left_out, message in [
+        ((("laplacian", 1.0),), "laplacian:1, which is not among families and sigmas"),
+        ((("hessian", 1.0), ("hessian", 1.0)), "left_out names something twice"),
+        (tuple((f, s) for f in spec.families for s in spec.sigmas), "no family is left"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            spec.changed(left_out=left_out)

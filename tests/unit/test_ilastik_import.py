@@ -13,7 +13,7 @@ import tifffile
 
 from voxloop.cli.main import main
 from voxloop.errors import FormatError, InputError, MissingFileError, ProjectError
-from voxloop.io import open_volume, save_volume
+from voxloop.io import open_labels, open_volume, save_volume
 from voxloop.project import IlastikImport, Project, import_ilastik
 from voxloop.specs import FeatureSpec
 
@@ -177,6 +177,47 @@ def test_wherever_the_images_are(tmp_path: Path, write_ilp) -> None:
             assert np.array_equal(project.volume(index).read()[0], IMAGE), paths[index]
 
 
+def test_prediction_masks(tmp_path: Path, write_ilp) -> None:
+    """A file that says which axis is which is referred to; one that does not is kept; one that cannot be is told."""
+    save_volume(tmp_path / "a.tif", IMAGE)
+    inside = np.zeros(SHAPE, np.uint8)
+    inside[1:, 2:, :-2] = 1
+    save_volume(tmp_path / "inside.tif", inside)
+    np.save(tmp_path / "turned.npy", inside.transpose(2, 1, 0))
+    save_volume(tmp_path / "other.tif", inside[1:])
+    np.save(tmp_path / "film.npy", np.stack([IMAGE, IMAGE]))
+    np.save(tmp_path / "film-inside.npy", np.stack([inside, inside[::-1]]))
+    film = {"path": "film.npy", "axes": "tzyx", "shape": (2, *SHAPE)}
+    lanes = [
+        lane("a.tif", mask={"path": "inside.tif", "shape": SHAPE}),
+        lane("a.tif", mask={"path": "turned.npy", "axes": "xyz", "shape": SHAPE[::-1]}),
+        lane("a.tif", mask={"path": "other.tif", "shape": (SHAPE[0] - 1, *SHAPE[1:])}),
+        lane("a.tif", mask={"path": "gone.tif", "shape": SHAPE}),
+        film | {"mask": {"path": "film-inside.npy", "axes": "tzyx", "shape": (2, *SHAPE)}},
+        lane("gone.tif", mask={"path": "inside.tif", "shape": SHAPE}),
+    ]
+    made = import_ilastik(write_ilp(tmp_path / "a.ilp", lanes), tmp_path / "a.voxloop")
+    masks = [inside, inside, None, None, inside, inside[::-1], None]
+    with Project.open(made.project) as project:
+        for index, mask in enumerate(masks):
+            record = project.images[index]
+            if mask is None:
+                assert record.mask is None
+                continue
+            kept = record.mask.find(made.project)
+            assert (kept == tmp_path / "inside.tif") == (index == 0)
+            np.testing.assert_array_equal(np.asarray(open_labels(kept).data) != 0, mask != 0)
+        project.configure(slic={"size": 20.0})
+        assert np.array_equal(np.asarray(project.supervoxels(1).labels) > 0, inside > 0)
+    notes = " ".join(made.notes)
+    for message in (
+        "mask other.tif is left out: it has lengths",
+        "mask gone.tif is left out",
+        "its image was not found",
+    ):
+        assert message in notes
+
+
 def test_missing_images_keep_their_labels_and_are_found_later(tmp_path: Path, write_ilp, capsys) -> None:
     lanes = [lane("data/a.npy"), lane("C:\\\\scans\\b.npy".replace("\\\\", "\\")), lane("https://example.org/c.h5")]
     assert main(["import-ilastik", str(write_ilp(tmp_path / "p.ilp", lanes))]) == 0
@@ -233,11 +274,14 @@ def test_features_that_are_no_table(tmp_path: Path, write_ilp) -> None:
     made = import_ilastik(ilp, tmp_path / "a.voxloop")
     assert made.features is not None
     assert made.features.sigmas == (0.3, 1.6)
-    assert made.notes[:3] == (
-        "filter 'Vesselness' is not known",
-        "not computed at so small a sigma: hessian at 0.3",
-        "computed though not chosen, for each filter goes with each sigma: gaussian at 1.6",
-    )
+    assert made.features.left_out == (("gaussian", 1.6),)
+    assert made.notes[:2] == ("filter 'Vesselness' is not known", "not computed at so small a sigma: hessian at 0.3")
+    with Project.open(made.project) as project:
+        assert project.specs.features == made.features
+        project.configure(slic={"size": 20.0}, features={"statistics": ("mean",), "context": 0})
+        assert project.features().names == (
+            "gaussian sigma=0.3 mean", "hessian_1 sigma=1.6 2d mean", "hessian_2 sigma=1.6 2d mean"
+        )  # fmt: skip
     ilp = write_ilp(tmp_path / "b.ilp", [lane("a.npy")], selected=np.zeros((3, 3)))
     made = import_ilastik(ilp, tmp_path / "b.voxloop")
     assert made.features is None

@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--definition", help="voxloop (default) or ilastik")
     parser.add_argument("--statistics", nargs="+", help="some of mean std min max q10 q50 q90 (default: mean std)")
     parser.add_argument(
+        "--left-out",
+        nargs="*",
+        metavar="FAMILY:SIGMA",
+        help="pairs not to compute, such as hessian:0.7 (default: none)",
+    )
+    parser.add_argument(
         "--own", nargs="+", help="some of shape boundary position: what a supervoxel is by itself (default: none)"
     )
     parser.add_argument(
@@ -51,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, output: Output) -> None:
     """Compute the feature tables, each scale unless it is there already."""
     with open_project(options, output) as project:
-        project.configure(features=given(options, "sigmas", "sigmas_2d", "families", "definition", "statistics", "own"))
+        chosen = given(options, "sigmas", "sigmas_2d", "families", "definition", "statistics", "own")
+        if options.left_out is not None:
+            chosen["left_out"] = [tuple(pair.partition(":")[::2]) for pair in options.left_out]
+        project.configure(features=chosen)
         for path in options.volume:
             project.add_feature_volume(path, image=options.image)
         lines, data = [], []

@@ -140,7 +140,8 @@ def preview_feature(
         If the box is not inside the volume or the family is not computed at this sigma.
     """
     spec = spec or FeatureSpec()
-    one = spec.changed(families=(family,), sigmas=(sigma,), sigmas_2d=tuple(s for s in spec.sigmas_2d if s == sigma))
+    planar_sigmas = tuple(s for s in spec.sigmas_2d if s == sigma)
+    one = spec.changed(families=(family,), sigmas=(sigma,), sigmas_2d=planar_sigmas, left_out=())
     if box.size == 0 or box.grow((0, 0, 0), volume.box) != box:
         raise InputError(f"box {box.start}..{box.stop} is not inside the volume of shape {volume.shape}")
     planar = sigma in one.sigmas_2d or volume.is_2d

@@ -66,7 +66,8 @@ def compute_own(
     """
     check_labels(volume, labels, n)
     planar = volume.is_2d
-    gradient = spec.changed(families=("gradient_magnitude",), sigmas=(BOUNDARY_SIGMA,), sigmas_2d=(), resolution="full")
+    only = {"families": ("gradient_magnitude",), "sigmas": (BOUNDARY_SIGMA,), "sigmas_2d": (), "left_out": ()}
+    gradient = spec.changed(**only, resolution="full")
     scale = scale_of(gradient, BOUNDARY_SIGMA, relative_spacing=volume.relative_spacing, planar=planar)
     wants_boundary = "boundary" in spec.own
     blocks = partition(volume.shape, BLOCK_SHAPE, tuple(h + 1 for h in scale.halo) if wants_boundary else (0, 0, 0))

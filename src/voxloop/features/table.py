@@ -139,7 +139,7 @@ def compute_scale(
     spec = spec or FeatureSpec()
     planar = volume.is_2d or sigma in spec.sigmas_2d
     if not spec.families_at(sigma):
-        raise InputError(f"sigma={sigma:g} serves gaussian only, which is not among the families {spec.families}")
+        raise InputError(f"spec has no family at sigma={sigma:g}; sigmas below 0.5 serve gaussian only")
     scale = scale_of(spec, sigma, relative_spacing=volume.relative_spacing, planar=planar)
     names = scale_columns(volume, sigma, spec)
     values = pool(

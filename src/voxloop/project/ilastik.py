@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from voxloop.blocks import Shape3
 from voxloop.errors import FormatError, InputError, VoxloopError
-from voxloop.io import count_frames, open_volume, source_exists
+from voxloop.io import count_frames, open_labels, open_volume, source_exists
 from voxloop.io.inside import matching_files
 from voxloop.io.stored import missing_library
 from voxloop.project.annotations import MAX_CLASS_ID, ClassAdded, Edit, Group, Stroke, palette_color
@@ -24,6 +24,7 @@ from voxloop.project.images import is_windows_path
 from voxloop.project.project import Project
 from voxloop.project.runs import runs_from_mask
 from voxloop.specs import FeatureFamily, FeatureSpec
+from voxloop.volume import ArrayLike
 
 if TYPE_CHECKING:
     from voxloop.io.ilp import IlastikFeatures, IlastikFile, IlastikImage, LabelBlock
@@ -181,31 +182,47 @@ class _Import:
     def _add_lane(self, image: IlastikImage, mask: IlastikImage | None) -> None:
         name = _printable(re.sub(r"[\\/]", "-", image.name), 200)
         try:
-            source, add = self._find(image), self._add_found
+            source, is_there = self._find(image), True
         except VoxloopError as error:
             lengths = _lengths(image.axes, image.shape)
             if lengths is None or isinstance(error, _LeftOutError):
                 self.notes.append(f"image {image.path[:200]} is left out, with its labels: {error}")
                 return
-            source, add = self._missing_source(image, lengths, error), self._add_missing
+            source, is_there = self._missing_source(image, lengths, error), False
+        found_mask = self._find_mask(mask, source) if mask is not None and is_there else None
         n_frames = source.lengths["t"]
         indices = []
         for frame in range(n_frames):
             of_frame = None if n_frames == 1 else frame
             own_name = f"{name}-t{frame}" if name and n_frames > 1 else name
             try:
-                indices.append(add(source, own_name or f"image-{image.lane}", of_frame))
+                own_name = own_name or f"image-{image.lane}"
+                if is_there:
+                    indices.append(self._add_found(source, own_name, of_frame, found_mask))
+                else:
+                    indices.append(self._add_missing(source, own_name, of_frame))
             except VoxloopError as error:
                 self.notes.append(f"image {image.path[:200]} is left out, with its labels: {error}")
                 return
-        if mask is not None:
-            self.notes.append(
-                f"prediction mask {mask.path} is left out; to use it, make the project by: voxloop new --mask"
-            )
+        if mask is not None and not is_there:
+            self.notes.append(f"prediction mask {mask.path[:200]} is left out: its image was not found")
         self._add_labels(image, source, indices)
 
-    def _add_found(self, source: _Source, name: str, frame: int | None) -> int:
-        return self.project.add_image(source.path, axes=source.axes, frame=frame, name=name)
+    def _add_found(self, source: _Source, name: str, frame: int | None, mask: _Source | None) -> int:
+        of_frame = None if mask is None else _mask_of(mask, frame)
+        return self.project.add_image(source.path, axes=source.axes, frame=frame, name=name, mask=of_frame)
+
+    def _find_mask(self, mask: IlastikImage, source: _Source) -> _Source | None:
+        """Return where the prediction mask of an image is; None, and a note, if it cannot be used."""
+        try:
+            found = self._find(mask)
+            if found.shape != source.shape or found.lengths["t"] not in (1, source.lengths["t"]):
+                raise InputError(f"it has lengths {found.lengths}, but its image has {source.lengths}")
+            open_labels(found.path, axes=found.axes, frame=0 if found.lengths["t"] > 1 else None)
+        except VoxloopError as error:
+            self.notes.append(f"prediction mask {mask.path[:200]} is left out: {error}")
+            return None
+        return found
 
     def _add_missing(self, source: _Source, name: str, frame: int | None) -> int:
         return self.project.add_missing_image(
@@ -295,6 +312,17 @@ class _Import:
         return spec
 
 
+def _mask_of(mask: _Source, frame: int | None) -> str | ArrayLike:
+    """Return the mask of a time point: its file, or voxels to keep where the file alone would not say which."""
+    if mask.lengths["t"] > 1:
+        return open_labels(mask.path, axes=mask.axes, frame=frame).data
+    opened = open_labels(mask.path, axes=mask.axes)
+    try:
+        return mask.path if open_labels(mask.path).axes == opened.axes else opened.data
+    except InputError:  # which axes it has is in the project only
+        return opened.data
+
+
 def feature_spec(table: IlastikFeatures) -> tuple[FeatureSpec, list[str]]:
     """Return the filters of a table as a spec of definition "ilastik", and sentences on where they differ."""
     cells = {(table.filters[row], table.sigmas[column]) for row, column in np.argwhere(table.selected).tolist()}
@@ -310,9 +338,7 @@ def feature_spec(table: IlastikFeatures) -> tuple[FeatureSpec, list[str]]:
     computed = {(family, sigma) for sigma in spec.sigmas for family in spec.families_at(sigma)}
     if lost := sorted(known - computed):
         notes.append(f"not computed at so small a sigma: {_listed(lost)}")
-    if added := sorted(computed - known):
-        notes.append(f"computed though not chosen, for each filter goes with each sigma: {_listed(added)}")
-    return spec, notes
+    return spec.changed(left_out=tuple(sorted(computed - known))), notes
 
 
 def _listed(cells: Sequence[tuple[str, float]]) -> str:

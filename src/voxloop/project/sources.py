@@ -235,7 +235,8 @@ def _parse_cell(text: str, spec: FeatureSpec) -> Cell:
 
 
 def _cell_spec(spec: FeatureSpec, family: FeatureFamily, sigma: float) -> FeatureSpec:
-    return spec.changed(families=(family,), sigmas=(sigma,), sigmas_2d=tuple(s for s in spec.sigmas_2d if s == sigma))
+    planar = tuple(s for s in spec.sigmas_2d if s == sigma)
+    return spec.changed(families=(family,), sigmas=(sigma,), sigmas_2d=planar, left_out=())
 
 
 def _image_channels(n: int, results: ImageResults) -> Sequence[str]:
