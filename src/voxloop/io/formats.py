@@ -50,6 +50,8 @@ class Format:
         Orders of axes that a written file can have, the usual one first; none if it can have any, (z, y, x, c) usually.
     describes
         What a written file says of its content: the size of a voxel, the names of channels, those of classes.
+    extra
+        What to install if its library is missing: an optional dependency of voxloop.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Format:
     resumable: bool = False
     axes: tuple[str, ...] = ()
     describes: tuple[Description, ...] = ("spacing", "channels", "classes")
+    extra: str = "formats"
 
     @property
     def module(self) -> FormatModule:
@@ -70,7 +73,7 @@ class Format:
         try:
             return cast("FormatModule", import_module(f"voxloop.io.{self.module_name}"))
         except ModuleNotFoundError as error:
-            raise missing_library(self.name, error.name or self.module_name) from error
+            raise missing_library(self.name, error.name or self.module_name, extra=self.extra) from error
 
     def axes_to_write(self, asked: str | None, n_axes: int) -> str:
         """Return the order of axes of a file of `n_axes` axes, or raise `InputError` if it cannot be as asked for."""
@@ -124,6 +127,11 @@ FORMATS = (
     Format("NRRD", (".nrrd", ".nhdr"), "nrrd", magic=(b"NRRD",), axes=("zyx", "czyx", "zyxc")),
     Format("MetaImage", (".mha", ".mhd"), "metaimage", writable=False),
     _DICOM,
+    Format(
+        "Microscope file",
+        (".czi", ".dv", ".ics", ".lif", ".nd2", ".oib", ".oif", ".oir", ".r3d", ".sldy", ".vsi", ".zvi"), "bioio",
+        holds_datasets=True, writable=False, extra="bioio",
+    ),
 )  # fmt: skip
 _START = 348  # bytes, up to the end of the last magic
 

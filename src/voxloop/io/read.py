@@ -37,7 +37,8 @@ def open_volume(
         TIFF, OME-TIFF or ImageJ TIFF, `.npy`, a Zarr array (v2 or v3), or an OME-Zarr image (0.4 or 0.5), of which the
         finest scale is opened; ``image.zarr/1`` opens the next coarser one. With ``pip install "voxloop[formats]"``
         also HDF5 and N5 (``cells.h5/volumes/raw``), NIfTI, MRC, NRRD, MetaImage, DICOM (a folder), PNG, JPEG, BMP, and
-        stacks of images: a folder, ``slices/*.png``, or ``slice_{slice_index}.png``.
+        stacks of images: a folder, ``slices/*.png``, or ``slice_{slice_index}.png``. With ``pip install
+        "voxloop[bioio]"`` also the files of microscope vendors; ``cells.lif/2`` opens the third image of several.
     axes
         What the axes of the file are, a letter of ``t z y x c s`` each, where the file is silent or wrong.
     spacing

@@ -38,9 +38,9 @@ def reading(path: Path, format_name: str) -> Iterator[None]:
         raise _damaged(path, format_name, error) from error
 
 
-def missing_library(what: str, library: str) -> InputError:
+def missing_library(what: str, library: str, *, extra: str = "formats") -> InputError:
     """Return the error that says how to install an optional library."""
-    return InputError(f'{what} needs {library}, which is not installed: pip install "voxloop[formats]"')
+    return InputError(f'{what} needs {library}, which is not installed: pip install "voxloop[{extra}]"')
 
 
 def _damaged(path: Path, format_name: str, error: Exception) -> InputError:
