@@ -61,7 +61,7 @@ def test_ome_zarr(project, expected, tmp_path, version: str, source: str) -> Non
     assert multiscale.datasets[0].coordinateTransformations[0].scale[-3:] == [10, 8, 8]
     if source == "probabilities":
         assert [channel.label for channel in metadata.omero.channels] == ["background", "mitochondria"]
-        colors = [c.color[1:].upper() for c in project.classes]
+        colors = [c.color[1:].upper() for c in project.annotations.classes]
         assert [channel.color for channel in metadata.omero.channels] == colors
     place = multiscale.datasets[0].coordinateTransformations[1].translation
     assert place[-3:] == [30, 0, 32]  # of the part in the image
@@ -84,7 +84,7 @@ def test_ome_tiff(project, expected, tmp_path, source: str, layout: str) -> None
     assert names == (["background", "mitochondria"] if source == "probabilities" else [None])
     if source == "probabilities":
         colors = ["#{:02x}{:02x}{:02x}".format(*channel.color.as_rgb_tuple()) for channel in pixels.channels]
-        assert colors == [c.color for c in project.classes]
+        assert colors == [c.color for c in project.annotations.classes]
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

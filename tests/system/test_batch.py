@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
+from voxloop.cli.main import main
 from voxloop.errors import Cancelled, InputError
 from voxloop.io import open_labels, open_volume, save_volume
-from voxloop.project import Model, Project, batch
+from voxloop.project import BatchImage, Model, Project, batch
 from voxloop.samples import phantom
 
 PATTERN = "{dataset_dir}/{nickname}-{result_type}.tif"
@@ -225,3 +227,95 @@ def test_a_killed_batch_goes_on(cells: Path, more: list[Path]) -> None:
     for file in more:
         resumed, whole = open_labels(cells / f"{file.stem}-segmentation.tif"), open_labels(cells / f"whole-{file.name}")
         np.testing.assert_array_equal(resumed.read(), whole.read())
+
+
+def test_masks_parts_and_time_points(cells: Path, more: list[Path], tmp_path: Path) -> None:
+    """Each gives the bytes that a file of just that part, or of that time point, gives."""
+    first, second = (np.asarray(open_volume(file).data) for file in more)
+    about = {"spacing": open_volume(more[0]).spacing, "unit": open_volume(more[0]).unit}
+    crop = (slice(2, 10), slice(None), slice(5, 40))
+    inside = np.zeros(first.shape, np.uint8)
+    inside[3:9, 5:30, 8:36] = 1
+    save_volume(cells / "inside.tif", inside)
+    save_volume(cells / "part.tif", first[crop], **about)
+    save_volume(cells / "part-inside.tif", inside[crop])
+    tifffile.imwrite(cells / "film.tif", np.stack([first, second]), ome=True, metadata={"axes": "TZYX"})
+    items = batch(
+        cells / "cells.voxloop",
+        [
+            BatchImage(more[0], crop=crop, name="cropped"),
+            BatchImage(more[0], crop=crop, mask=cells / "inside.tif", name="both"),
+            BatchImage(cells / "part.tif", mask=cells / "part-inside.tif"),
+            BatchImage(cells / "part.tif", name="plain"),
+            cells / "film.tif",
+            more[1],
+            cells / "no.tif",
+        ],
+        tmp_path / "{nickname}.npy",
+        sources=["probabilities"],
+        frames=slice(None),
+        spacing=about["spacing"],
+        unit=about["unit"],
+    )
+    assert [(Path(item.image).name, item.frame, item.state) for item in items] == [
+        ("more5.tif", None, "written"),
+        ("more5.tif", None, "written"),
+        ("part.tif", None, "written"),
+        ("part.tif", None, "written"),
+        ("film.tif", 0, "written"),
+        ("film.tif", 1, "written"),
+        ("more6.tif", None, "written"),
+        ("no.tif", None, "failed"),
+    ]
+    found = {file.stem: np.load(file) for file in tmp_path.glob("*.npy")}
+    assert found["cropped"].tobytes() == found["plain"].tobytes()
+    assert found["both"].tobytes() == found["part"].tobytes()
+    assert not found["both"][inside[crop] == 0].any()
+    assert found["both"][inside[crop] == 1].all()
+    assert found["film-t1"].tobytes() == found["more6"].tobytes()
+    assert found["film-t0"].tobytes() != found["film-t1"].tobytes()
+
+
+def test_a_mask_beside_each_image(cells: Path, more: list[Path], tmp_path: Path) -> None:
+    save_volume(cells / "more5-mask.tif", np.ones((12, 40, 44), np.uint8))
+    save_volume(cells / "more6-mask.tif", np.ones((12, 40, 45), np.uint8))
+    images = [more[0], more[1], cells / "cells.tif"]
+    items = batch(
+        cells / "cells.voxloop", images, tmp_path / "{nickname}.npy", mask="{dataset_dir}/{nickname}-mask.tif"
+    )
+    assert [item.state for item in items] == ["written", "failed", "failed"]
+    assert "mask-tif" not in items[1].reason
+    assert "more6-mask.tif has shape (12, 40, 45)" in items[1].reason
+    assert "cells-mask.tif does not exist" in items[2].reason
+
+
+def test_a_table_of_images(cells: Path, more: list[Path], tmp_path: Path, monkeypatch, capsys) -> None:
+    save_volume(cells / "inside.tif", np.ones((12, 40, 44), np.uint8))
+    (cells / "images.csv").write_text(
+        "Image, name, mask, crop, frame\n"
+        'more5.tif,left,,":,:,0:22",\n'
+        'more5.tif,right,inside.tif,":,:,22:",\n'
+        "more6.tif,,,,\n"
+    )
+    (cells / "elsewhere").mkdir()
+    monkeypatch.chdir(cells / "elsewhere")
+    command = ["batch", "../cells.voxloop"]
+    assert main([*command, "--list", "../images.csv", "--out", "{nickname}.npy"]) == 0
+    assert {file.stem: np.load(file).shape for file in Path().glob("*.npy")} == {
+        "left": (12, 40, 22),
+        "right": (12, 40, 22),
+        "more6": (12, 40, 44),
+    }
+    for text, message in [
+        ("image,colour\nmore5.tif,red\n", "images.csv, line 2: column 'colour' is not known"),
+        ("image,frame\nmore5.tif,first\n", "images.csv, line 2: expected the path of an image, and a time point"),
+        ("image,crop\nmore5.tif,0:3\n", "images.csv, line 2: crop takes Z0:Z1,Y0:Y1,X0:X1"),
+        ("file\nmore5.tif\n", "has no column 'image'; its first line must name image"),
+        ("image\n", "there are no images to segment"),
+        ("image\nmore5.tif\nmore5.tif\n", "more5.tif is named twice"),
+    ]:
+        (cells / "images.csv").write_text(text)
+        capsys.readouterr()
+        assert main([*command, "--list", "../images.csv", "--out", "{nickname}-2.npy"]) == 2
+        assert message in capsys.readouterr().err
+    assert main([*command, "--out", "a.npy"]) == 2

@@ -43,7 +43,7 @@ def image_options(options: argparse.Namespace) -> dict[str, Any]:
         "color": "lab" if options.lab else "stored",
     }
     if options.frames is not None:
-        chosen["frames"] = _parse_slice("--frames", "T0:T1", options.frames)
+        chosen["frames"] = parse_frames(options.frames)
     return chosen
 
 
@@ -52,15 +52,20 @@ def described(records: Sequence[ImageRecord], first: int = 0) -> list[str]:
     return [f"  image {i}: {r.name}, {r.describe()}" for i, r in enumerate(records) if i >= first]
 
 
-def parse_crop(text: str | None) -> tuple[slice, slice, slice] | None:
+def parse_crop(text: str | None, *, option: str = "--crop") -> tuple[slice, slice, slice] | None:
     """Return slices for ``Z0:Z1,Y0:Y1,X0:X1``; an empty end means the image's."""
     if text is None:
         return None
     parts = text.split(",")
     if len(parts) != 3:
-        raise InputError(f"--crop takes Z0:Z1,Y0:Y1,X0:X1 (an end may be empty), not {text!r}")
-    z, y, x = (_parse_slice("--crop", "Z0:Z1,Y0:Y1,X0:X1", part, text) for part in parts)
+        raise InputError(f"{option} takes Z0:Z1,Y0:Y1,X0:X1 (an end may be empty), not {text!r}")
+    z, y, x = (_parse_slice(option, "Z0:Z1,Y0:Y1,X0:X1", part, text) for part in parts)
     return z, y, x
+
+
+def parse_frames(text: str) -> slice:
+    """Return the slice for ``T0:T1``; an empty end means the first or the last time point."""
+    return _parse_slice("--frames", "T0:T1", text)
 
 
 def _parse_slice(option: str, form: str, part: str, text: str | None = None) -> slice:

@@ -34,8 +34,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         return 0
     if options.out is None:
         raise InputError("--model needs --out: where the results go")
-    options.images = options.what
-    return segment(options.model, options, output, jobs=1)
+    return segment(options.model, options.what, options, output, jobs=1)
 
 
 def _predict_project(options: argparse.Namespace, output: Output) -> None:

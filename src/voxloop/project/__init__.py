@@ -1,6 +1,7 @@
 """Projects: images, labels and results in a folder that survives a crash."""
 
 from voxloop.project.annotations import PALETTE
+from voxloop.project.batch_images import BatchImage
 from voxloop.project.batching import BatchItem, batch
 from voxloop.project.folder import is_project
 from voxloop.project.ilastik import IlastikImport, import_ilastik
@@ -10,6 +11,7 @@ from voxloop.project.warmup import warm_up
 
 __all__ = [
     "PALETTE",
+    "BatchImage",
     "BatchItem",
     "IlastikImport",
     "Model",

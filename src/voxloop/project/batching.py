@@ -23,8 +23,9 @@ from voxloop.blocks import Executor, Progress, default_executor, memory_budget
 from voxloop.classify import Prediction, SupervoxelLabels, label_supervoxels
 from voxloop.color import as_lab
 from voxloop.errors import Cancelled, InputError, VoxloopError
-from voxloop.io import folder_of, format_to_write, is_numbered, matching_files, name_without_suffix, open_volume
+from voxloop.io import folder_of, format_to_write, is_numbered, matching_files
 from voxloop.project.annotations import LabelClass
+from voxloop.project.batch_images import BatchImage, batch_images
 from voxloop.project.cache import ArrayCache
 from voxloop.project.export import ExportOptions, check_distinct, export_files, export_options, planned_files
 from voxloop.project.folder import is_project
@@ -50,6 +51,8 @@ class BatchItem:
     ----------
     image
         Its path.
+    frame
+        Its time point, if it is one of a series.
     state
         ``written``, ``there`` (all files existed), or ``failed``.
     files
@@ -63,6 +66,7 @@ class BatchItem:
     """
 
     image: str
+    frame: int | None
     state: Literal["written", "there", "failed"]
     files: tuple[Path, ...] = ()
     reason: str = ""
@@ -72,9 +76,11 @@ class BatchItem:
 
 def batch(
     model: Model | Project | str | os.PathLike[str],
-    images: Sequence[str | os.PathLike[str]],
+    images: Sequence[str | os.PathLike[str] | BatchImage],
     out: str | os.PathLike[str],
     *,
+    mask: str | os.PathLike[str] | None = None,
+    frames: slice | None = None,
     sources: Sequence[Source] = ("segmentation",),
     tables: Mapping[TableKind, str | os.PathLike[str]] = MappingProxyType({}),
     jobs: int = 1,
@@ -99,10 +105,14 @@ def batch(
     model
         A project, the folder of one, a model, or the file of one.
     images
-        Files, as for `open_volume`.
+        Files, as for `open_volume`, or a `BatchImage` for each that has a mask, a part or a time point of its own.
     out
         Where results go: a path pattern as for `Project.export`, such as
         ``{dataset_dir}/{nickname}-{result_type}.tif``.
+    mask
+        Where the mask of each image is: a path pattern such as ``{dataset_dir}/{nickname}-mask.tif``.
+    frames
+        Of a series these time points, each as an image of its own; ``slice(None)`` for all.
     sources
         What is written of each image: any source but ``labels`` and ``refined``, which need strokes.
     tables
@@ -137,7 +147,8 @@ def batch(
     executor = executor or default_executor()
     how = export_options(options)
     used = _as_model(model, executor, progress, memory)
-    plans = _plan(used, images, out, sources, tables)
+    chosen = batch_images(images, mask=mask, frames=frames, axes=image_axes)
+    plans = _plan(used, chosen, out, sources, tables)
     if "features" in sources:
         parse_cells(how.features, used.specs.features)
     scratch = _Scratch(
@@ -147,12 +158,12 @@ def batch(
         opening={"axes": image_axes, "spacing": spacing, "unit": unit},
     )
 
-    def work(image: Path) -> BatchItem:
-        return _segment(used, image, plans[image], how, scratch, overwrite=overwrite)
+    def work(index: int) -> BatchItem:
+        return _segment(used, chosen[index], plans[index], how, scratch, overwrite=overwrite)
 
-    done: dict[Path, BatchItem] = {}
+    done: dict[int, BatchItem] = {}
     with ThreadPoolExecutor(jobs, thread_name_prefix="voxloop-batch") as pool:
-        futures = {pool.submit(work, image): image for image in plans}
+        futures = {pool.submit(work, index): index for index in range(len(chosen))}
         try:
             for future in as_completed(futures):
                 done[futures[future]] = item = future.result()
@@ -164,7 +175,7 @@ def batch(
             scratch.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return [done[image] for image in plans]
+    return [done[index] for index in range(len(chosen))]
 
 
 def _as_model(
@@ -203,32 +214,28 @@ class _Plan:
 
 def _plan(
     model: Model,
-    images: Sequence[str | os.PathLike[str]],
+    images: Sequence[BatchImage],
     out: str | os.PathLike[str],
     sources: Sequence[Source],
     tables: Mapping[TableKind, str | os.PathLike[str]],
-) -> dict[Path, _Plan]:
+) -> list[_Plan]:
     """Return the files to be written of each image; no two are the same, and all are of a known format."""
-    if not images:
-        raise InputError("there are no images to segment")
     if not sources or set(sources) & set(OF_STROKES):
         raise InputError(
             f"sources must name at least one result of an image that has no labels, so not {' or '.join(OF_STROKES)}"
         )
-    plans: dict[Path, _Plan] = {}
-    for image in images:
-        path = Path(image).expanduser()
-        if path in plans:
-            raise InputError(f"{path} is named twice among the images")
-        about: dict[str, Any] = {"name": name_without_suffix(path), "dataset_dir": folder_of(path)}
-        plans[path] = _Plan(
-            {s: planned_files(s, out, classes=model.classes, **about) for s in sources},
-            {kind: planned_table(kind, pattern, **about) for kind, pattern in tables.items()},
+    plans = [
+        _Plan(
+            {s: planned_files(s, out, classes=model.classes, **image.fields) for s in sources},
+            {kind: planned_table(kind, pattern, **image.fields) for kind, pattern in tables.items()},
         )
-        for targets in plans[path].volumes.values():
+        for image in images
+    ]
+    for plan in plans:
+        for targets in plan.volumes.values():
             for file in targets.values():
                 format_to_write(file)
-    check_distinct([file for plan in plans.values() for file in plan.files])
+    check_distinct([file for plan in plans for file in plan.files])
     return plans
 
 
@@ -255,7 +262,7 @@ class _Scratch:
 
 
 def _segment(
-    model: Model, image: Path, plan: _Plan, options: ExportOptions, scratch: _Scratch, *, overwrite: bool
+    model: Model, image: BatchImage, plan: _Plan, options: ExportOptions, scratch: _Scratch, *, overwrite: bool
 ) -> BatchItem:
     """Segment one image and write what is missing of its results; whatever goes wrong is told, not raised."""
     start = time.perf_counter()
@@ -263,7 +270,7 @@ def _segment(
     try:
         wanted = plan if overwrite else plan.without(_exists)
         if not wanted.files:
-            return BatchItem(str(image), "there", files)
+            return BatchItem(str(image.file), image.frame, "there", files)
         with _opened(model, image, scratch) as results:
             for source, targets in wanted.volumes.items():
                 if targets:
@@ -271,7 +278,7 @@ def _segment(
             for kind, target in wanted.tables.items():
                 write_table(kind, results, target, overwrite=overwrite)
             note = _size_note(model, results.volume)
-        return BatchItem(str(image), "written", files, note=note, seconds=time.perf_counter() - start)
+        return BatchItem(str(image.file), image.frame, "written", files, note=note, seconds=time.perf_counter() - start)
     except Cancelled:
         raise
     except VoxloopError as error:
@@ -280,7 +287,8 @@ def _segment(
         reason = f"{image} takes more memory than there is"
     except Exception as error:  # a fault of ours in one image must not cost the others
         reason = f"internal error: {type(error).__name__}: {error}"
-    return BatchItem(str(image), "failed", reason=" ".join(reason.split()), seconds=time.perf_counter() - start)
+    reason = " ".join(reason.split())
+    return BatchItem(str(image.file), image.frame, "failed", reason=reason, seconds=time.perf_counter() - start)
 
 
 def _exists(file: Path) -> bool:
@@ -299,16 +307,16 @@ def _size_note(model: Model, volume: Volume) -> str:
 
 
 @contextmanager
-def _opened(model: Model, image: Path, scratch: _Scratch) -> Iterator[ModelResults]:
+def _opened(model: Model, image: BatchImage, scratch: _Scratch) -> Iterator[ModelResults]:
     """Open an image as the model needs it; what is computed of it is gone at the end."""
-    volume = open_volume(image, channels=model.channels, **scratch.opening)
+    volume, mask = image.open(channels=model.channels, **scratch.opening)
     seen = as_lab(volume) if model.color == "lab" else volume
     if seen.n_channels != model.n_channels:
         raise InputError(f"{image} has {seen.n_channels} channel(s) but the model was trained on {model.n_channels}")
     with tempfile.TemporaryDirectory(prefix="voxloop-", ignore_cleanup_errors=True) as folder:
         stages = ImageStages(
             index=0,
-            image=ProjectImage(seen, None),
+            image=ProjectImage(seen, mask),
             content_digest=digest_of("batch", str(image)),
             cache=ArrayCache(Path(folder)),
             save=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,34 +32,43 @@ def read_points(path: str | os.PathLike[str], shape: Shape3) -> dict[str, Runs]:
     InputError
         If a point lies outside an image of `shape`.
     """
+    points: dict[str, list[tuple[int, ...]]] = {}
+    for where, row in table_rows(path, _COLUMNS):
+        try:
+            point = tuple(int(row[axis]) for axis in "zyx")
+        except ValueError:
+            raise FormatError(
+                f"{where}: z, y and x must be whole numbers of voxels, not {[row[a] for a in 'zyx']}"
+            ) from None
+        if not all(0 <= p < n for p, n in zip(point, shape, strict=True)):
+            raise InputError(f"{where}: the point {point} lies outside the image of shape {shape}")
+        if not row["class"]:
+            raise FormatError(f"{where}: class is empty")
+        points.setdefault(row["class"], []).append(point)
+    if not points:
+        raise FormatError(f"{path} holds no points")
+    return {name: runs_from_points(np.array(rows)) for name, rows in points.items()}
+
+
+def table_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield where a row of a CSV table is, for messages, and its cells by column; raises as `read_points`.
+
+    `columns` must be there, others may; names of columns are in lower case, cells without blanks around them.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise MissingFileError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise FormatError(f"{path} is not a text file in UTF-8") from None
-    reader = csv.DictReader(text.splitlines())
+    reader = csv.DictReader(text.splitlines(), restval="")
     reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
-    if missing := [name for name in _COLUMNS if name not in reader.fieldnames]:
-        raise FormatError(f"{path} has no column {missing[0]!r}; its first line must name z, y, x and class")
-    points: dict[str, list[tuple[int, ...]]] = {}
+    if missing := [name for name in columns if name not in reader.fieldnames]:
+        *first, last = columns
+        expected = f"{', '.join(first)} and {last}" if first else last
+        raise FormatError(f"{path} has no column {missing[0]!r}; its first line must name {expected}")
     for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        try:
-            point = tuple(int(row[axis]) for axis in "zyx")
-        except (TypeError, ValueError):
-            raise FormatError(
-                f"{where}: z, y and x must be whole numbers of voxels, not {[row[a] for a in 'zyx']}"
-            ) from None
-        if not all(0 <= p < n for p, n in zip(point, shape, strict=True)):
-            raise InputError(f"{where}: the point {point} lies outside the image of shape {shape}")
-        name = (row["class"] or "").strip()
-        if not name:
-            raise FormatError(f"{where}: class is empty")
-        points.setdefault(name, []).append(point)
-    if not points:
-        raise FormatError(f"{path} holds no points")
-    return {name: runs_from_points(np.array(rows)) for name, rows in points.items()}
+        yield f"{path}, line {reader.line_num}", {key: cell.strip() for key, cell in row.items() if key is not None}
 
 
 def read_label_volume(

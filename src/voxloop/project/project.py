@@ -278,7 +278,7 @@ class Project(ComputedProject):
         overwrite
             Whether an existing file may be replaced.
         **options
-            `crop`, `dtype`, `rescale`, `axes`, `features`, `ome_zarr`: see `ExportOptions`.
+            `crop`, `dtype`, `rescale`, `axes`, `features`, `ome_zarr`, `ome_tiff`: see `ExportOptions`.
 
         Returns
         -------
