@@ -156,8 +156,8 @@ class FeatureSpec(Spec):
                 raise ValueError(f"{name} names something twice")
         if unknown := set(self.sigmas_2d) - set(self.sigmas):
             raise ValueError(f"sigmas_2d holds {sorted(unknown)}, which sigmas does not")
-        if unknown := [f"{f}:{s:g}" for f, s in self.left_out if f not in self.families or s not in self.sigmas]:
-            raise ValueError(f"left_out holds {', '.join(unknown)}, which is not among families and sigmas")
+        if strange := [f"{f}:{s:g}" for f, s in self.left_out if f not in self.families or s not in self.sigmas]:
+            raise ValueError(f"left_out holds {', '.join(strange)}, which is not among families and sigmas")
         if not any(self.families_at(sigma) for sigma in self.sigmas):
             raise ValueError("no family is left: sigmas below 0.5 serve gaussian only")
         return self

@@ -41,6 +41,13 @@ def test_measures_name_their_units(command: str) -> None:
             assert "default" in text or action.dest in ("crop", "frames", "sigmas_2d", "rescale", "mask"), text
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_numbers_name_their_defaults(command: str) -> None:
+    for action in PARSERS[command]._actions:
+        if action.type is int:
+            assert re.search(r"\(default: [^)]+\)", action.help), f"{command} {action.dest}: {action.help}"
+
+
 def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["--help"])

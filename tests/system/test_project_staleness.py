@@ -49,6 +49,7 @@ CHANGES = {
         lambda project: project.configure(features={"sigmas": (0.7, 1.0, 1.6)}),
         {"compute_scale 1", FIT},
     ),
+    "a pair left out": (lambda project: project.configure(features={"left_out": (("hessian", 1.6),)}), {COARSE, FIT}),
     "one sigma in 2D": (lambda project: project.configure(features={"sigmas_2d": (1.6,)}), {COARSE, FIT}),
     "context": (lambda project: project.configure(features={"context": 1}), {FIT}),
     "a statistic": (lambda project: project.configure(features={"statistics": ("mean",)}), {FINE, COARSE, FIT}),
@@ -137,7 +138,7 @@ OTHERS = {
     },
     FeatureSpec: {
         "definition": "ilastik", "resolution": "full", "families": ("gaussian",), "sigmas": (0.7,), "sigmas_2d": (0.7,),
-        "statistics": ("mean",), "own": ("shape",), "context": 1,
+        "left_out": (("hessian", 0.7),), "statistics": ("mean",), "own": ("shape",), "context": 1,
     },
     ClassifierSpec: {
         "n_trees": 7, "min_samples_leaf": 7, "max_features": "all", "balanced": False, "autocontext": False,

@@ -698,3 +698,44 @@ def test_a_damaged_place_in_space_is_none(tmp_path):
     volume = open_volume(tmp_path / "a.nii")
     assert volume.affine is None
     assert volume.spacing == (4, 3, 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_threads_and_forked_processes_read_an_hdf5_file_that_is_open(tmp_path):
+    """Of many chunks, read by threads in the parent while children that inherited the open file read it, too."""
+    array = np.random.default_rng(0).integers(0, 60_000, (40, 64, 64), np.uint16)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("raw", data=array, chunks=(4, 16, 16), compression="gzip")
+    code = """
+import os, sys, threading
+import numpy as np
+from voxloop.io import open_volume
+volume, expected = open_volume(sys.argv[1]), np.load(sys.argv[2])
+assert (volume.data[:5] == expected[:5]).all()
+failures = []
+
+def read(seed):
+    order = np.random.default_rng(seed).permutation(40)
+    if not all((volume.data[z] == expected[z]).all() for z in order):
+        failures.append(seed)
+
+threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+for thread in threads:
+    thread.start()
+children = []
+for seed in range(4):
+    child = os.fork()
+    if child == 0:
+        handle = volume.data.array._opened._read.__self__
+        inherited = handle.dataset
+        read(seed)
+        os._exit(1 if failures or handle.dataset is inherited else 0)
+    children.append(child)
+for thread in threads:
+    thread.join()
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children], failures)
+"""
+    np.save(tmp_path / "a.npy", array)
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "a.h5"), str(tmp_path / "a.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[0, 0, 0, 0] []\n", "")

@@ -40,7 +40,9 @@ def add_voxel_size(parser: argparse.ArgumentParser) -> None:
 def add_computing(parser: argparse.ArgumentParser) -> None:
     """Add what a command that computes may use; `open_project` obeys it."""
     parser.add_argument("--memory", metavar="SIZE", help="memory to use, such as 2GB (default: half of what is free)")
-    parser.add_argument("--workers", type=int, metavar="N", help="use N processes of this machine instead of threads")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes of this machine to use (default: threads instead)"
+    )
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="use the workers of a Dask scheduler, such as tcp://node1:8786"
     )

@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_project(parser)
     add_computing(parser)
     parser.add_argument("--method", choices=("slic", "watershed"), help="how: slic (default), or a seeded watershed")
-    parser.add_argument("--n-segments", type=int, metavar="N", help="how many supervoxels an image gets")
+    parser.add_argument(
+        "--n-segments", type=int, metavar="N", help="how many supervoxels an image gets (default: by --size)"
+    )
     parser.add_argument(
         "--size",
         type=float,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +60,30 @@ class Hdf5Array(StoredArray):
         return "HDF5"
 
     def _open(self) -> Any:
-        dataset = _dataset(self.path, h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE_NBYTES), self.name)
-        return ForwardReader(dataset.shape or (), dataset.dtype, dataset.__getitem__)
+        opened = _OpenedDataset(self.path, self.name)
+        return ForwardReader(opened.dataset.shape or (), opened.dataset.dtype, opened.read)
+
+
+class _OpenedDataset:
+    """A dataset and its file, opened anew in a process that was forked: two processes must not share a handle.
+
+    Threads may: h5py lets one into the HDF5 library at a time.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+        self.dataset = self._open()
+
+    def _open(self) -> h5py.Dataset:
+        self._process = os.getpid()
+        return _dataset(self._path, h5py.File(self._path, "r", rdcc_nbytes=_CHUNK_CACHE_NBYTES), self._name)
+
+    def read(self, box: tuple[slice, ...]) -> NDArray[Any]:
+        """Return the voxels of a box."""
+        if self._process != os.getpid():
+            self.dataset = self._open()
+        voxels: NDArray[Any] = self.dataset[box]
+        return voxels
 
 
 def _dataset(file: Path, opened: h5py.File, name: str) -> h5py.Dataset:
