@@ -13,11 +13,12 @@ import pytest
 import tifffile
 
 from voxloop.cli.main import main
-from voxloop.io import open_labels, save_volume
+from voxloop.io import formats, open_labels, save_volume
 from voxloop.simulate.score import score
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 HOW_TOS = ("label", "suggest", "several-images", "ilastik", "headless")
+FORMATS = ("tiff", "zarr", "hdf5-n5", "medical", "mrc", "stacks", "numpy")
 SHAPE = (40, 120, 120)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -83,6 +84,26 @@ def test_how_to(
     elif name == "headless":
         shutil.rmtree("cells.voxloop")
     follow(DOCS / "how-to" / f"{name}.md", capsys)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_format(
+    name: str, tutorial: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(tutorial, folder)
+    monkeypatch.chdir(folder)
+    Path("slices").mkdir()
+    follow(DOCS / "formats" / f"{name}.md", capsys)
+
+
+def test_every_format_has_its_page() -> None:
+    pages = {page.stem for page in (DOCS / "formats").glob("*.md")}
+    assert pages == {"index", "vendors", *FORMATS}
+    overview = (DOCS / "formats" / "index.md").read_text(encoding="utf-8")
+    for format_ in formats.FORMATS:
+        for suffix in format_.suffixes:
+            assert f"{suffix} " in overview.replace("`", " "), suffix
 
 
 def test_notebook(tmp_path: Path) -> None:
