@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import bioio
 import h5py
 import mrcfile
 import nibabel
@@ -85,6 +86,17 @@ def test_ome_tiff(project, expected, tmp_path, source: str, layout: str) -> None
     if source == "probabilities":
         colors = ["#{:02x}{:02x}{:02x}".format(*channel.color.as_rgb_tuple()) for channel in pixels.channels]
         assert colors == [c.color for c in project.annotations.classes]
+
+
+@pytest.mark.filterwarnings("ignore:As of version 0.4.0, the parser argument")  # bioio-ome-tiff still gives it
+@pytest.mark.parametrize("layout", ["plain", "pyramid"])
+def test_ome_tiff_in_bioio(project, expected, tmp_path, layout: str) -> None:
+    image = bioio.BioImage(exported(project, "probabilities", tmp_path / "a.ome.tif", ome_tiff=layout))
+    assert type(image.reader).__module__ == "bioio_ome_tiff.reader"
+    assert image.dims.order == "TCZYX"
+    np.testing.assert_array_equal(image.data[0], np.moveaxis(expected["probabilities"], -1, 0))
+    assert image.physical_pixel_sizes[:3] == (10, 8, 8)
+    assert list(image.channel_names) == ["background", "mitochondria"]
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

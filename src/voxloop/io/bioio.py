@@ -41,7 +41,8 @@ def read(path: Path) -> StoredImage:
         reader = _reader(file)
         scene = _scene(file, list(reader.scenes), name)
         image = _image(reader, scene)
-        names = tuple(str(channel) for channel in image.coords["C"].values) if "C" in image.coords else ()
+        named = "C" in image.dims and "C" in image.coords
+        names = tuple(str(channel) for channel in image.coords["C"].values) if named else ()
         return StoredImage(BioioArray(file, scene), "".join(image.dims).lower(), _sizes(reader), names)
 
 
