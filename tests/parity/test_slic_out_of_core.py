@@ -119,9 +119,9 @@ def stop_at(stage: str, done: int) -> Callable[[str, int, int], None]:
 def test_a_cancelled_run_leaves_nothing_behind(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     out = np.full(SHAPE, 7, np.uint32)
-    for stage in ("scaling", "iteration 2", "cutting"):
+    for stage, done in (("scaling", 3), ("iteration 2", 3), ("cutting", 3), ("joining", 2), ("absorbing", 0)):
         with pytest.raises(Cancelled):
-            slic(open_volume(image), SPEC, out=out, memory=MEMORY, block_shape=BLOCK, progress=stop_at(stage, 3))
+            slic(open_volume(image), SPEC, out=out, memory=MEMORY, block_shape=BLOCK, progress=stop_at(stage, done))
     assert list(tmp_path.iterdir()) == []
     assert (out == 7).all()
 
@@ -177,7 +177,17 @@ def test_a_killed_run_goes_on(
     )  # fmt: skip
     assert_same(found, expected)
     assert calls == {"scale_block": N_BLOCKS - scaled - cut, "cut_block": N_BLOCKS - cut}
-    everything = {"scaling", "seeding", "iteration 1", "iteration 2", "iteration 3", "cutting", "numbering"}
+    everything = {
+        "scaling",
+        "seeding",
+        "iteration 1",
+        "iteration 2",
+        "iteration 3",
+        "cutting",
+        "joining",
+        "absorbing",
+        "numbering",
+    }
     assert set(stages) == everything - skipped
     assert not scratch.exists()
 

@@ -11,6 +11,7 @@ from voxloop.blocks import SerialExecutor, partition
 from voxloop.errors import Cancelled, InputError
 from voxloop.kernels import simd
 from voxloop.kernels import slic as kernel
+from voxloop.kernels.intensity import to_fixed_point
 from voxloop.specs import SlicSpec
 from voxloop.supervoxels import SlicReport, Supervoxels, slic
 from voxloop.supervoxels.grid import seed_grid
@@ -82,6 +83,21 @@ def test_assign_is_the_nearest_cluster_by_hand(n_channels: int, masked: bool, re
             mine = (expected == k) & counted
             position = np.argwhere(mine).sum(axis=0) + mine.sum() * start
             np.testing.assert_array_equal(sums[k + 2], [mine.sum(), *position, *image[:, mine].sum(axis=1, dtype=int)])
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_rows_are_added_where_their_ids_say(jitted: bool) -> None:
+    sums = np.full((3, 2), 2**60)
+    (kernel.add_at if jitted else kernel.add_at.py_func)(np.array([2, 0, 2]), np.array([[1, 2], [3, 4], [5, 6]]), sums)
+    np.testing.assert_array_equal(sums - 2**60, [[3, 4], [0, 0], [6, 8]])
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_fixed_point_is_rounded_to_even_and_clipped(jitted: bool) -> None:
+    values = np.array([[[-1e30, -40_000.0, -1.5, 0.25, 0.75, 1.25, 32_766.75, np.inf]]], np.float32)
+    fixed = np.empty(values.shape, np.int16)
+    (to_fixed_point if jitted else to_fixed_point.py_func)(values, np.float32(2), fixed)
+    np.testing.assert_array_equal(fixed, np.clip(np.rint(values * 2.0), -32767, 32767))
 
 
 def test_lanes_are_what_kernels_pad_to() -> None:

@@ -62,7 +62,7 @@ def fragments(
     """
     # Not a kernel itself: it would be compiled, with all of its parts, for either type of labels.
     row_start, position, value = _cut_runs(labels)
-    parent = _join_runs(row_start, position, value, labels.shape)
+    parent = _join_runs(labels, row_start)
     owner, n = _number(parent, value, outside)
     values, first, sums = _tabulate(position, value, owner, n, labels.shape, image.shape[0], start, shape)
     _add_intensities(image, row_start, position, owner, sums)
@@ -95,22 +95,39 @@ def _cut_runs(labels: Labels) -> tuple[Int64, Int64, Int64]:
 
 
 @njit(cache=True, nogil=True)
-def _join_runs(row_start: Int64, position: Int64, value: Int64, shape: BlockShape) -> Int64:
+def _join_runs(labels: Labels, row_start: Int64) -> Int64:
     """Return for each run itself, if it is the first of its fragment, or another run of the fragment before it."""
-    nz, ny, nx = shape
-    parent = np.arange(value.size)
+    nz, ny, nx = labels.shape
+    rows = labels.reshape(nz * ny, nx)
+    parent = np.arange(row_start[-1])
+    runs, others = np.empty(nx + 1, np.int64), np.empty(nx + 1, np.int64)
     for r in range(nz * ny):
         for axis, step in ((1, 1), (0, ny)):  # the row before, the slice before
             if (axis == 1 and r % ny == 0) or r < step:
                 continue
-            i, j, shift = row_start[r], row_start[r - step], step * nx
-            while i < row_start[r + 1]:
-                if value[i] == value[j] and parent[i] != parent[j]:
-                    unite(parent, i, j)
-                i_ends, j_ends = position[i + 1], position[j + 1] + shift
-                i += i_ends <= j_ends
-                j += j_ends <= i_ends
+            n = _meeting(rows[r], rows[r - step], row_start[r], row_start[r - step], runs, others)
+            for i in range(n):
+                run, other = runs[i], parent[others[i]]
+                if parent[run] == run:
+                    parent[run] = other
+                elif parent[run] != other:
+                    unite(parent, run, other)
     return parent
+
+
+@njit(cache=True, nogil=True)
+def _meeting(row: Labels, other: Labels, run: int, other_run: int, runs: Int64, others: Int64) -> int:
+    """Write which runs of two rows, counted from their first ones, share a label where they meet; return how many."""
+    runs[0], others[0] = run, other_run
+    n = int(row[0] == other[0])
+    for x in range(1, row.size):
+        # Written always but kept only where one of the runs starts: whether one does cannot be predicted.
+        run += row[x] != row[x - 1]
+        other_run += other[x] != other[x - 1]
+        runs[n], others[n] = run, other_run
+        starts = (row[x] != row[x - 1]) | (other[x] != other[x - 1])
+        n += starts & (row[x] == other[x])
+    return n
 
 
 @njit(cache=True, nogil=True)

@@ -277,21 +277,35 @@ def add_up_cells(
     sums
         int64 (cells along z, y, x, 4 + c), zeros; gets number, z, y, x and intensities.
     """
+    n_channels, nx = image.shape[0], cells_x.size
     z_start, y_start, x_start = start + low
+    ends = np.append(np.flatnonzero(np.diff(cells_x)) + 1, nx)  # of the cells along a row
+    running = np.zeros((2 + n_channels, nx + 1), np.int64)  # number, x and intensities of all voxels before each one
     for z in range(cells_z.size):
         for y in range(cells_y.size):
-            row = sums[cells_z[z], cells_y[y]]
-            for x in range(cells_x.size):
-                at_z, at_y, at_x = z + low[0], y + low[1], x + low[2]
-                if inside.size > 0 and not inside[at_z, at_y, at_x]:
-                    continue
-                k = cells_x[x]
-                row[k, 0] += 1
-                row[k, 1] += z + z_start
-                row[k, 2] += y + y_start
-                row[k, 3] += x + x_start
-                for c in range(image.shape[0]):
-                    row[k, 4 + c] += image[c, at_z, at_y, at_x]
+            at_z, at_y = z + low[0], y + low[1]
+            number, total = 0, 0
+            for x in range(nx):
+                counts = inside.size == 0 or inside[at_z, at_y, x + low[2]]
+                number += counts
+                total += counts * (x + x_start)
+                running[0, x + 1], running[1, x + 1] = number, total
+            for c in range(n_channels):
+                total = 0
+                for x in range(nx):
+                    counts = inside.size == 0 or inside[at_z, at_y, x + low[2]]
+                    total += counts * image[c, at_z, at_y, x + low[2]]
+                    running[2 + c, x + 1] = total
+            begin = 0
+            for end in ends:
+                cell = sums[cells_z[z], cells_y[y], cells_x[begin]]
+                number = running[0, end] - running[0, begin]
+                cell[0] += number
+                cell[1] += number * (z + z_start)
+                cell[2] += number * (y + y_start)
+                for i in range(1 + n_channels):
+                    cell[3 + i] += running[1 + i, end] - running[1 + i, begin]
+                begin = end
 
 
 @njit(cache=True, nogil=True)
@@ -318,13 +332,12 @@ def clusters_in_reach(centers: Float64, reach: Float64, block_shape: Int64, grid
     ids = np.empty(0, np.int64)
     for fill in (False, True):
         for k in range(centers.shape[0]):
-            low, high = np.empty(3, np.int64), np.empty(3, np.int64)
-            for a in range(3):
-                low[a] = max(0, int(np.ceil(centers[k, a] - reach[a]))) // block_shape[a]
-                high[a] = min(grid[a] - 1, int(np.floor(centers[k, a] + reach[a])) // block_shape[a])
-            for i in range(low[0], high[0] + 1):
-                for j in range(low[1], high[1] + 1):
-                    for m in range(low[2], high[2] + 1):
+            low_z, high_z = _blocks_in_reach(centers[k, 0], reach[0], block_shape[0], grid[0])
+            low_y, high_y = _blocks_in_reach(centers[k, 1], reach[1], block_shape[1], grid[1])
+            low_x, high_x = _blocks_in_reach(centers[k, 2], reach[2], block_shape[2], grid[2])
+            for i in range(low_z, high_z + 1):
+                for j in range(low_y, high_y + 1):
+                    for m in range(low_x, high_x + 1):
                         block = (i * grid[1] + j) * grid[2] + m
                         if fill:
                             ids[offsets[block]] = k
@@ -336,3 +349,17 @@ def clusters_in_reach(centers: Float64, reach: Float64, block_shape: Int64, grid
     offsets[1:] = offsets[:-1].copy()
     offsets[0] = 0
     return offsets, ids
+
+
+@njit(cache=True, nogil=True)
+def _blocks_in_reach(center: float, reach: float, size: int, n: int) -> tuple[int, int]:
+    """Return the first and the last of `n` blocks along an axis that a cluster reaches."""
+    return max(0, int(np.ceil(center - reach))) // size, min(n - 1, int(np.floor(center + reach)) // size)
+
+
+@njit(cache=True, nogil=True)
+def add_at(ids: Int64, rows: Int64, sums: Int64) -> None:
+    """Add each of `rows` (k, f) to the row of `sums` (n, f) that `ids` names."""
+    for i in range(ids.size):
+        for j in range(rows.shape[1]):
+            sums[ids[i], j] += rows[i, j]

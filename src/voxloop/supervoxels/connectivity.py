@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Shape3, in_this_process
+from voxloop.blocks import Block, Progress, Shape3, in_this_process
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
 from voxloop.io.scratch import Scratch
@@ -311,7 +311,11 @@ class _Table:
 
 
 def gather(
-    blocks: Iterable[BlockFragments], *, relative_spacing: Spacing, join_by: Literal["contact", "value"]
+    blocks: Iterable[BlockFragments],
+    *,
+    relative_spacing: Spacing,
+    join_by: Literal["contact", "value"],
+    progress: Progress | None = None,
 ) -> tuple[Pieces, FragmentNumbers]:
     """Put the fragments of all blocks together.
 
@@ -323,6 +327,8 @@ def gather(
         Of a voxel (z, y, x), for the areas of contact.
     join_by
         ``"contact"``: fragments of one value become a piece where they touch. ``"value"``: wherever they are.
+    progress
+        Who is told between the steps, when all blocks are there.
 
     Returns
     -------
@@ -339,17 +345,26 @@ def gather(
     table = _Table(relative_spacing)
     for part in blocks:
         table.add(part, keep_values=join_by == "value")
+    tell = progress or _no_progress
+    tell("joining", 0, 3)
     by_first = np.argsort(_concatenated(table.first)) if table.n else np.empty(0, np.int64)
     rank = np.empty(table.n, np.int32)
     rank[by_first] = np.arange(table.n, dtype=np.int32)
     del by_first
+    tell("joining", 1, 3)
     if join_by == "value" and table.n:
         table.same.append(_chain_equal(_concatenated(table.values)))
     group, n = join(table.n, rank[_concatenated(table.same)])
     numbers = group[rank]
     del group, rank
+    tell("joining", 2, 3)
     pieces = Pieces.joining(table.sums.parts(), table.pairs.parts(), table.area.parts(), numbers, n)
+    tell("joining", 3, 3)
     return pieces, FragmentNumbers(numbers, table.offsets)
+
+
+def _no_progress(stage: str, done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 def _concatenated(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -398,11 +413,11 @@ def _chain_equal(values: Ids) -> Int32:
     return equal
 
 
-def absorb_small(pieces: Pieces, *, min_size: float) -> tuple[Pieces, Int32]:
+def absorb_small(pieces: Pieces, *, min_size: float, progress: Progress | None = None) -> tuple[Pieces, Int32]:
     """Join each piece of fewer than `min_size` voxels to the neighbour of the largest contact, until none is left.
 
     In a round all small pieces choose (`kernels.pieces.choose_neighbours`) and join at once. Pieces without neighbours
-    stay as they are: islands of the mask.
+    stay as they are: islands of the mask. `progress` is told before each round how many pieces are no longer small.
 
     Returns
     -------
@@ -412,8 +427,11 @@ def absorb_small(pieces: Pieces, *, min_size: float) -> tuple[Pieces, Int32]:
         int32, the new number of each old piece.
     """
     group = np.arange(len(pieces.sums), dtype=np.int32)
+    tell = progress or _no_progress
+    n_small = int((pieces.sums[:, 0] < min_size).sum())
     while True:
         small = pieces.sums[:, 0] < min_size
+        tell("absorbing", n_small - int(small.sum()), n_small)
         colours = means(pieces.sums)[:, 3:]
         chosen = choose_neighbours(pieces.pairs, pieces.area, np.ascontiguousarray(colours), small)
         joining = np.flatnonzero(chosen != np.arange(len(chosen))).astype(np.int32)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from voxloop.blocks import Block, Box, Shape3
 from voxloop.errors import InputError
 from voxloop.kernels import convolve
+from voxloop.kernels.intensity import to_fixed_point
 from voxloop.specs import SlicSpec
 from voxloop.supervoxels.arrays import inside_box
 from voxloop.volume import ArrayLike, Spacing, Volume
@@ -233,7 +234,7 @@ def scale_block(volume: Volume, block: Block, scaling: Scaling, inside: NDArray[
         padded = np.pad(field, margin, mode="reflect")
         for copy, out in zip(scaling.copies, result[c], strict=True):
             smooth = _smooth(_crop(padded, scaling.halo, copy.reach), copy.taps, block.inner.shape)
-            out[:] = np.clip(np.rint(smooth * np.float32(copy.weight)), -32767, 32767)
+            to_fixed_point(smooth, np.float32(copy.weight), out)
     return result.reshape(-1, *block.inner.shape)
 
 

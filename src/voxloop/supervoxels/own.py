@@ -77,8 +77,9 @@ def from_labels(
     fits = work.executor.in_process and 4 * volume.n_voxels <= budget
     with nullcontext(Memory()) if fits else scratch_folder(None, "") as scratch:
         cut = CutLabels(unmapped(labels), unmapped(mask), shape, volume.relative_spacing, scratch)
+        parts = work.map("cutting", cut, blocks)
         pieces, numbers = gather(
-            work.map("cutting", cut, blocks), relative_spacing=volume.relative_spacing, join_by="value"
+            parts, relative_spacing=volume.relative_spacing, join_by="value", progress=work.progress
         )
         n = len(pieces.sums)
         if n == 0:

@@ -30,6 +30,7 @@ from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
 from voxloop.io.scratch import Memory, Scratch, scratch_folder
 from voxloop.kernels.crumbs import LARGEST, RIM
+from voxloop.kernels.slic import add_at
 from voxloop.specs import SlicSpec, default_size, digest_of
 from voxloop.supervoxels.arrays import BYTES_PER_VOXEL, Work, check_out, check_shape
 from voxloop.supervoxels.assignment import Assigner, Clusters, ClustersByBlock, Cutter, ScaleBlock, SumCells, Tiles
@@ -286,8 +287,9 @@ class SlicRun:
 
     def _joined(self, parts: Iterable[BlockFragments], mean_size: float) -> tuple[Pieces, FragmentNumbers]:
         """Return connected pieces; those that are small against the mean size have joined a neighbour."""
-        pieces, numbers = gather(parts, relative_spacing=self.relative_spacing, join_by="contact")
-        pieces, group = absorb_small(pieces, min_size=self.spec.min_size_factor * mean_size)
+        tell = self.work.progress
+        pieces, numbers = gather(parts, relative_spacing=self.relative_spacing, join_by="contact", progress=tell)
+        pieces, group = absorb_small(pieces, min_size=self.spec.min_size_factor * mean_size, progress=tell)
         return pieces, numbers.joined(group)
 
     @property
@@ -314,7 +316,7 @@ class SlicRun:
         near = self._near(clusters)
         total = np.zeros((len(clusters.centers), 4 + clusters.colours.shape[1]), np.int64)
         for index, sums in enumerate(self.work.map(stage, self._assigner.add_up, near)):
-            total[near.ids(index)] += sums
+            add_at(near.ids(index), sums, total)
         return total
 
     def _note(self, state: SlicState) -> None:
