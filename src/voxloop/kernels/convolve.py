@@ -41,7 +41,8 @@ def smooth_z(src: Float32, taps: Float32, rows: Int64, step: int, out: Float32, 
         length = min(RUN, size - start)
         if copied:
             for z in range(src.shape[0]):
-                column[z * RUN : z * RUN + length] = flat[z * size + start : z * size + start + length]
+                for i in range(length):  # a loop: numba takes seconds to compile the errors of an assigned slice
+                    column[z * RUN + i] = flat[z * size + start + i]
         base = 0 if copied else start
         for z in range(out.shape[0]):
             sum_taps(out, z * out_size + at + start, length, column, base, offsets, radius + z * step, taps, radius)
@@ -80,7 +81,8 @@ def smooth_yx(
             if step_x == 1:
                 for x in range(low):
                     extended[x] = along_y[columns[x]]
-                extended[low:high] = along_y[columns[low] : columns[low] + high - low]
+                for x in range(low, high):
+                    extended[x] = along_y[columns[low] + x - low]
                 for x in range(high, columns.size):
                     extended[x] = along_y[columns[x]]
             else:

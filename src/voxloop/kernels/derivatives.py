@@ -302,11 +302,16 @@ def structure_tensor_2d(
     n_z, n_plane = eigenvalues.shape[1], eigenvalues.shape[2] * eigenvalues.shape[3]
     g_y, g_x = signs_y.size, signs_x.size
     s_x, size = src.shape[2], src.shape[1] * src.shape[2]
+    flat = src.reshape(-1)
     planes = np.zeros((2, size), np.float32)  # nothing is derived along z
     gradient = np.empty(3 * g_y * g_x + g_x, np.float32)
-    tensor = np.empty((3, n_plane), np.float32)
+    tensor = np.empty((3, 1, n_plane), np.float32)
+    first = np.int64(0)  # not a literal, for which the kernel would be compiled once more
     for z in range(n_z):
-        planes[0] = src[start + z].reshape(-1)
+        for i in range(size):
+            planes[0, i] = flat[(start + z) * size + i]
         _gradient_plane(planes, s_x, taps_y, taps_x, signs_y, signs_x, gradient)
-        _smooth_products(gradient, g_y, g_x, PAIRS_2D, outer_y, outer_x, tensor, 0, n_plane)
-        eigenvalues_2x2(tensor[0], tensor[1], tensor[2], eigenvalues[0, z].reshape(-1), eigenvalues[1, z].reshape(-1))
+        _smooth_products(gradient, g_y, g_x, PAIRS_2D, outer_y, outer_x, tensor, first, n_plane)
+        eigenvalues_2x2(
+            tensor[0, 0], tensor[1, 0], tensor[2, 0], eigenvalues[0, z].reshape(-1), eigenvalues[1, z].reshape(-1)
+        )

@@ -57,9 +57,10 @@ def branch_and_bound(
                 continue
             if n_triangles == len(triangles):
                 grown = np.empty((2 * n_triangles, 3, 3))
-                grown[:n_triangles] = triangles
+                for i in range(n_triangles):
+                    _copy(grown[i], triangles[i])
                 triangles = grown
-            triangles[n_triangles] = corners[k]
+            _copy(triangles[n_triangles], corners[k])
             heappush(heap, (-bound, n_triangles))
             n_triangles += 1
     return best, lower, max(lower, closed)
@@ -95,6 +96,14 @@ def _sum(weights: Int64) -> int:
     for weight in weights:
         total += weight
     return total
+
+
+@njit(cache=True, nogil=True)
+def _copy(into: Float64, triangle: Float64) -> None:
+    """Copy a triangle; for an assigned slice numba compiles seconds of error messages."""
+    for i in range(3):
+        for j in range(3):
+            into[i, j] = triangle[i, j]
 
 
 @njit(cache=True, nogil=True)

@@ -159,7 +159,7 @@ def add_moments(responses: Float32, starts: Int32, numbers: Int32, sums: Float64
     """
     n, stride = responses.shape
     flat, flat_sums, flat_squares = responses.reshape(-1), sums.reshape(-1), squares.reshape(-1)
-    k = 0
+    k = np.int64(0)  # not a literal, for which `_add_8` would be compiled once more
     while k + 8 <= n:
         _add_8(flat, stride, starts, numbers, flat_sums, flat_squares, n, k)
         k += 8

@@ -68,7 +68,8 @@ def assign(
             z, start, rows, centers, colours, reach, weights, spans[z], first_x, spatial_x, values, nearest, owner
         )
         for y in range(ny):
-            labels[z + 1, y + 1, 1 : nx + 1] = owner[y, width : width + nx]
+            for x in range(nx):  # a loop: numba takes seconds to compile the errors of an assigned slice
+                labels[z + 1, y + 1, x + 1] = owner[y, width + x]
 
 
 @njit(cache=True, nogil=True)
@@ -346,7 +347,8 @@ def clusters_in_reach(centers: Float64, reach: Float64, block_shape: Int64, grid
             offsets = np.cumsum(offsets)
             ids = np.empty(offsets[-1], np.int64)
     # Filling moved each block's offset to the next one's.
-    offsets[1:] = offsets[:-1].copy()
+    for block in range(offsets.size - 1, 0, -1):
+        offsets[block] = offsets[block - 1]
     offsets[0] = 0
     return offsets, ids
 
