@@ -306,7 +306,7 @@ def structure_tensor_2d(
     planes = np.zeros((2, size), np.float32)  # nothing is derived along z
     gradient = np.empty(3 * g_y * g_x + g_x, np.float32)
     tensor = np.empty((3, 1, n_plane), np.float32)
-    first = np.int64(0)  # not a literal, for which the kernel would be compiled once more
+    first = int(np.int64(0))  # not a literal, for which the kernel would be compiled once more
     for z in range(n_z):
         for i in range(size):
             planes[0, i] = flat[(start + z) * size + i]
