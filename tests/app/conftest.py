@@ -200,7 +200,8 @@ class Window:
 
         world = self.controller.layers.labels.data_to_world(voxel)
         camera, (height, width) = self.viewer.scene.camera, self.viewer.canvas.size
-        down, right = (world[axis] for axis in self.viewer.dims.order[1:])
+        before = self.viewer.dims.ndim - 3  # axes that somebody else's layers have, such as time
+        down, right = (world[axis - before] for axis in self.viewer.dims.order[-2:])
         _, middle_down, middle_right = camera.center
         return QPointF(
             width / 2 + (right - middle_right) * camera.zoom, height / 2 + (down - middle_down) * camera.zoom

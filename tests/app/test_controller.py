@@ -386,6 +386,8 @@ def test_suggest_goes_there_skips_and_comes_back(labelled: Desk) -> None:
     controller.slices.suggest()
     labelled.until(lambda: not controller.slices.is_busy)
     assert (controller.slices.current.axis, controller.slices.current.index) != (axis, index)
+    remembered = [entry for entry in controller.project.history.entries if entry.type == "suggestion"]
+    assert [tuple(entry.center) for entry in remembered] == [s.center for s in controller.slices.trail.suggestions]
     controller.slices.back()
     assert controller.slices.current is first
     controller.slices.back()

@@ -38,7 +38,18 @@ def goes_on(desk: Desk) -> None:
     desk.updated()
 
 
-@pytest.mark.parametrize("name", ["prediction", "uncertainty", "supervoxels", "most uncertain", "suggested plane"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prediction",
+        "probability",
+        "uncertainty",
+        "over-segmentation",
+        "supervoxels",
+        "most uncertain",
+        "suggested plane",
+    ],
+)
 def test_a_result_layer_is_deleted(desk: Desk, project_folder: Path, name: str) -> None:
     desk.open(project_folder)
     desk.viewer.layers.remove(name)

@@ -256,3 +256,28 @@ def test_what_features_cost_grows_with_voxels_and_channels() -> None:
     spec = FeatureSpec()
     assert estimate(spec, (128, 160, 160), 1) == "61 responses a voxel: about 2 s of processor time."
     assert estimate(spec, (1280, 160, 1600), 2).startswith("122 responses a voxel: about 8 min")
+
+
+def test_the_probability_is_that_of_the_class_in_hand(labelled: Desk) -> None:
+    controller, layers = labelled.controller, labelled.controller.layers
+    prediction = controller.result.prediction
+    for digit in (1, 2):
+        controller.press_digit(digit)
+        column = list(prediction.classes).index(digit)
+        assert np.array_equal(layers.probability.data.table[1:], prediction.probabilities[:, column])
+    controller.add_class("synapse")  # nothing is known of it yet
+    assert not layers.probability.data.table.any()
+    controller.toggle_probability()
+    assert layers.probability.visible
+    labelled.updated()
+
+
+def test_neighbours_in_the_over_segmentation_rarely_share_a_colour(labelled: Desk) -> None:
+    controller = labelled.controller
+    controller.toggle_pieces()
+    layer, edges = controller.layers.pieces, controller.tables[0].supervoxels.graph.edges
+    assert layer.visible
+    table = layer.data.table
+    assert (table[edges[:, 0]] == table[edges[:, 1]]).mean() < 0.05
+    assert table[0] == 0
+    assert table[1:].min() >= 1

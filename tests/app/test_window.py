@@ -202,6 +202,78 @@ def test_a_layer_of_another_plugin_becomes_a_project(window: Open, tmp_path: Pat
     assert (record.name, record.shape, record.spacing) == ("dots", (6, 20, 30), (2.0, 1.0, 1.0))
 
 
+@pytest.mark.slow
+def test_what_is_drawn_and_predicted_is_seen_in_its_colours(window: Open, project_folder: Path) -> None:
+    desk = window((1400, 900))
+    desk.open(project_folder)
+    desk.application.processEvents()
+    desk.viewer.reset_view()  # all of the slice
+    controller, layers = desk.controller, desk.controller.layers
+
+    def share(color: str, layer: Any) -> float:
+        """Return the share of the canvas that has a colour while nothing but a layer is shown."""
+        shown = [one for one in desk.viewer.layers if one.visible]
+        for one in desk.viewer.layers:
+            one.visible = one is layer
+        layer.opacity = 1.0
+        desk.application.processEvents()
+        pixels = desk.viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+        for one in desk.viewer.layers:
+            one.visible = one in shown
+        wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        return float((np.abs(pixels - wanted).max(axis=-1) < 12).mean())
+
+    blue, orange = (c.color for c in controller.project.annotations.classes)
+    assert share(blue, layers.labels) == 0
+    desk.viewer.dims.set_point(0, layers.labels.scale[0] * 2)
+    desk.stroke((2, 10, 10), (2, 10, 40))
+    desk.key("2")
+    desk.stroke((2, 40, 10), (2, 40, 40))
+    desk.updated()
+    painted = share(blue, layers.labels)
+    assert painted > 0.002
+    classes = layers.prediction.data[2, :, :]
+    part = share(blue, layers.prediction) / (share(blue, layers.prediction) + share(orange, layers.prediction))
+    assert part == pytest.approx((classes == 1).mean(), abs=0.05)
+    hatch = share("#00e5ff", layers.top)
+    drawn = (layers.top.data[2, :, :] == 1).mean()
+    assert hatch > 0
+    assert hatch / share(blue, layers.prediction) == pytest.approx(drawn / (classes == 1).mean(), rel=0.3)
+    desk.key("Z", modifiers="Control")
+    desk.key("Z", modifiers="Control")
+    assert share(blue, layers.labels) == 0
+
+
+def test_a_file_dropped_on_the_dock_is_looked_into(window: Open, tmp_path: Path) -> None:
+    from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+    from qtpy.QtGui import QDropEvent
+
+    np.save(tmp_path / "cells.npy", np.zeros((4, 20, 30), np.uint8))
+    desk = window()
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(tmp_path / "cells.npy"))])
+    nowhere, none = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
+    desk.dock.dropEvent(QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, data, nowhere, none))
+    desk.until(lambda: desk.controller.pending is not None)
+    assert desk.controller.pending.path == tmp_path / "cells.npy"
+    assert desk.dock.pages[0].pending.isVisible()
+
+
+@pytest.mark.parametrize("size", [9, 16])
+def test_pages_have_room_for_their_words_whatever_the_size_of_the_font(window: Open, size: int) -> None:
+    from napari.settings import get_settings
+
+    get_settings().appearance.font_size = size
+    desk = window((1600, 1000))
+    for index, page in enumerate(desk.dock.pages):
+        desk.dock.show_step(index)
+        for _ in range(3):
+            desk.application.processEvents()
+        needed, found = page.minimumSizeHint().width(), desk.dock._stack.widget(index).viewport().width()
+        assert needed <= found + 4, type(page).__name__  # the frame of the scroll bar
+    get_settings().appearance.reset()
+
+
 def test_qt_keeps_its_references_to_none(window: Open) -> None:
     # PySide6 6.12.0 loses one at each call that returns nothing. Before Python 3.12 that ends in "deallocating None".
     desk = window()

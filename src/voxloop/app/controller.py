@@ -173,7 +173,8 @@ class Controller(LiveSession):
         if self.project is None:
             return ""
         if n := self.project.n_unsaved:
-            return f"<b>NOT SAVED: {n} edits</b>. The disk takes nothing; they are in memory, and tried again."
+            what = f"<b style='color: #ff8a80'>NOT SAVED: {n} edits</b>"
+            return f"{what}. The disk takes nothing; they are in memory, and tried again."
         return "all strokes saved" if self.saved_at is None else f"all strokes saved, last {ago(self.saved_at)}"
 
     # What is shown
@@ -211,6 +212,14 @@ class Controller(LiveSession):
     def toggle_hatch(self) -> None:
         """Show or hide the hatch over the most uncertain supervoxels."""
         self._toggle("top")
+
+    def toggle_pieces(self) -> None:
+        """Show or hide the supervoxels in many colours."""
+        self._toggle("pieces")
+
+    def toggle_probability(self) -> None:
+        """Show or hide how probable the class is that the brush paints."""
+        self._toggle("probability")
 
     def toggle_whole(self) -> None:
         """Paint whole supervoxels, or a trail again."""
@@ -305,7 +314,8 @@ class Controller(LiveSession):
         )
         self.layers.labels.brush_size = self._brush_size
         self._bind_keys()
-        self.layers.labels.events.selected_label.connect(lambda _event: self.changed.emit("labels"))
+        self.layers.labels.events.selected_label.connect(self._selected_changed)
+        self.layers.show_probability(self.labelling.selected)
         # After napari, which lists keys here that it no longer has.
         self.layers.labels.events.mode.connect(self._mode_changed, position="last")
         adapter.show_help(self.viewer, self.layers.labels, HELP_LINE)
@@ -345,6 +355,10 @@ class Controller(LiveSession):
 
     def _mode_changed(self, _event: Any) -> None:
         adapter.show_help(self.viewer, self.layers.labels, HELP_LINE)
+        self.changed.emit("labels")
+
+    def _selected_changed(self, _event: Any) -> None:
+        self.layers.show_probability(int(self.layers.labels.selected_label))
         self.changed.emit("labels")
 
     def _layer_toggled(self, _event: Any) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QPointF, QRectF, Qt
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from voxloop.project.history import Round
 
 _STABILITY, _ACCURACY = QColor("#56b4e9"), QColor("#e69f00")
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 8, 34
+_MARGIN = 8
+_LINES = 7.5  # height in lines of the font
 Points = list[tuple[float, float]]
 
 
@@ -20,7 +21,7 @@ class CurvePlot(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFixedHeight(130)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip(
             "blue: the share of supervoxels that kept their class at an update; it nears 100 % as more labels stop "
             "changing the result\norange: accuracy, estimated on strokes that were held out"
@@ -35,6 +36,11 @@ class CurvePlot(QWidget):
         self.setVisible(bool(self.stability or self.accuracy))
         self.update()
 
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return a size that follows the font."""
+        line = self.fontMetrics().height()
+        return QSize(16 * line, int(_LINES * line))
+
     def paintEvent(self, _event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
         """Draw axes and curves."""
         points = [*self.stability, *self.accuracy]
@@ -44,21 +50,21 @@ class CurvePlot(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         low = min(0.9, *(y for _, y in points), 0.9)
         most = max(1.0, *(x for x, _ in points), 1.0)
-        field = QRectF(_LEFT, _TOP, self.width() - _LEFT - _RIGHT, self.height() - _TOP - _BOTTOM)
+        line, left = self.fontMetrics().height(), self.fontMetrics().horizontalAdvance("100% ")
+        field = QRectF(left, _MARGIN, self.width() - left - _MARGIN, self.height() - 2 * (_MARGIN + line))
         color = self.palette().text().color()
         painter.setPen(QPen(color, 0.5))
         painter.drawRect(field)
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         for value, at in ((1.0, field.top()), (low, field.bottom())):
-            painter.drawText(QRectF(0, at - 8, _LEFT - 4, 16), right, f"{value:.0%}")
-        painter.drawText(QRectF(_LEFT, field.bottom() + 2, field.width(), 14), right, f"{most:.0f} labelled")
+            painter.drawText(QRectF(0, at - line / 2, left - 4, line), right, f"{value:.0%}")
+        painter.drawText(QRectF(left, field.bottom() + 2, field.width(), line), right, f"{most:.0f} labelled")
 
         def place(x: float, y: float) -> QPointF:
             return QPointF(
                 field.left() + field.width() * x / most, field.bottom() - field.height() * (y - low) / (1 - low)
             )
 
-        left = _LEFT
         for curve, pen, name in ((self.stability, _STABILITY, "unchanged"), (self.accuracy, _ACCURACY, "accuracy")):
             if curve:
                 painter.setPen(QPen(pen, 2))

@@ -14,13 +14,14 @@ from qtpy.QtWidgets import (
     QGroupBox,
     QHBoxLayout,
     QLineEdit,
+    QSpinBox,
     QVBoxLayout,
 )
 
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.controller import Controller
 from voxloop.app.pages import Page, RangeRow, ask_path, button, hint
-from voxloop.errors import InputError
+from voxloop.errors import InputError, VoxloopError
 from voxloop.volume import Volume, check_spacing
 
 _UNITS = ("nanometer", "micrometer", "millimeter", "pixel")
@@ -91,6 +92,12 @@ class DataPage(Page):
         self.pending = QGroupBox("Is this right?")
         form = QFormLayout(self.pending)
         self.found = hint()
+        self.axes = QLineEdit()
+        self.axes.setPlaceholderText("as the file says")
+        self.axes.setToolTip("a letter for each dimension of the file: t z y x, c for channels, such as tzyx")
+        self.axes.editingFinished.connect(self._read_again)
+        self.frame = QSpinBox()
+        self.frame.setToolTip("each time point is an image of its own")
         self.spacing = [QLineEdit() for _ in "zyx"]
         row = QHBoxLayout()
         for axis, size in zip("zyx", self.spacing, strict=True):
@@ -108,7 +115,10 @@ class DataPage(Page):
             button("...", lambda: self._ask("A mask: 0 is left out", self.mask_path.setText,
                                             QFileDialog.FileMode.ExistingFile))
         )  # fmt: skip
+        self.form = form
         form.addRow("File", self.found)
+        form.addRow("Its axes", self.axes)
+        form.addRow("Time point", self.frame)
         form.addRow("Voxel z, y, x", row)
         form.addRow("Part of it", self.part)
         form.addRow("Mask", mask_row)
@@ -127,7 +137,13 @@ class DataPage(Page):
             adapter.notify("warning", str(error))
             return
         mask = self.mask_path.text().strip() or None
-        self.controller.accept(spacing=spacing, unit=self.unit.currentText(), crop=crop, mask=mask)
+        frame = self.frame.value() if self.controller.pending and self.controller.pending.n_frames > 1 else None
+        self.controller.accept(spacing=spacing, unit=self.unit.currentText(), crop=crop, mask=mask, frame=frame)
+
+    def _read_again(self) -> None:
+        pending, axes = self.controller.pending, self.axes.text().strip().lower() or None
+        if pending is not None and axes != pending.axes:
+            self.controller.propose(pending.path, axes=axes)
 
     def _show_files(self) -> None:
         moved, pending = self.controller.moved, self.controller.pending
@@ -146,6 +162,9 @@ class DataPage(Page):
             if self.unit.findText(volume.unit) < 0:
                 self.unit.addItem(volume.unit)
             self.unit.setCurrentText(volume.unit)
+            self.axes.setText(pending.axes or "")
+            self.frame.setRange(0, pending.n_frames - 1)
+            self.form.setRowVisible(self.frame, pending.n_frames > 1)
             for field in (*self.part.fields, self.mask_path):
                 field.clear()
             self.accept.setText("Make the project" if self.controller.project is None else "Add to the project")
@@ -189,7 +208,10 @@ class DataPage(Page):
     def _create_from(self, volume: Callable[[], Volume]) -> None:
         def create(folder: str) -> None:
             folder = folder if folder.endswith(".voxloop") else f"{folder}.voxloop"
-            self.controller.create(folder, volume())
+            try:
+                self.controller.create(folder, volume())
+            except VoxloopError as error:
+                adapter.notify("error", str(error))
 
         ask_path(self, "Where to make the project folder", create, mode=QFileDialog.FileMode.AnyFile)
 
@@ -197,6 +219,8 @@ class DataPage(Page):
 def layer_volume(layer: Any) -> Volume:
     """Return the volume that an image layer shows, with its voxel size."""
     data = np.asarray(layer.data)
+    if layer.ndim > 3:
+        raise InputError(f"layer {layer.name!r} has {layer.ndim} dimensions; expected 2 or 3 and colours")
     axes = "zyx"[-layer.ndim :] + ("c" if layer.rgb else "")
     spacing = [1.0, *(float(s) for s in layer.scale)][-3:]
     return Volume.from_array(data, axes=axes, spacing=tuple(spacing), unit=str(layer.units[-1]), name=layer.name)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -36,6 +36,7 @@ from voxloop.app.strokes_page import StrokesPage
 from voxloop.project import warm_up
 from voxloop.project.jobs import JobState
 
+_WIDEST = 1.15  # of the width that the dock needs
 _DATA, _LABEL, _KEYS, _STROKES = 0, 3, 5, 6
 _MARKS = {"ready": "✓", "stale": "●", "missing": "○"}
 _MARK_TIPS = {"ready": "done", "stale": "something it depends on has changed", "missing": "not computed yet"}
@@ -94,11 +95,12 @@ class Dock(QWidget):
         self.pages = [page(self.controller) for page in pages]
         self._stack = QStackedWidget()
         for page in self.pages:
-            self._stack.addWidget(_scrolled(page))
+            self._stack.addWidget(Scrolled(page))
         self.panels = Panels(self.controller, self)
         self.job = JobRow(self.controller)
         self.saved = QLabel()
         self.saved.setObjectName("saved")
+        self.saved.setWordWrap(True)
         self._lay_out()
         self.controller.changed.connect(self._on_changed)
         self.controller.job_changed.connect(self.job.show_state)
@@ -126,8 +128,10 @@ class Dock(QWidget):
     def show_step(self, index: int) -> None:
         """Turn to a step."""
         self._stack.setCurrentIndex(index)
-        if index < len(self._steps):
-            self._steps[index].setChecked(True)
+        self._chosen.setExclusive(False)  # none is chosen while keys or strokes are listed
+        for step, button in enumerate(self._steps):
+            button.setChecked(step == index)
+        self._chosen.setExclusive(True)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
         """Take a file or folder."""
@@ -151,6 +155,12 @@ class Dock(QWidget):
         self.panels.close()
         return True
 
+    def event(self, event: QEvent) -> bool:
+        """Stay about as wide as the widest page, whatever the size of the font: more room is for the image."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.setMaximumWidth(round(_WIDEST * self.minimumSizeHint().width()))
+        return super().event(event)
+
     # Behind the scenes
 
     def _step_button(self, index: int, name: str) -> QToolButton:
@@ -161,10 +171,10 @@ class Dock(QWidget):
         return button
 
     def _lay_out(self) -> None:
-        steps, group = QHBoxLayout(), QButtonGroup(self)
+        steps, self._chosen = QHBoxLayout(), QButtonGroup(self)
         steps.setSpacing(2)
         for button in self._steps:
-            group.addButton(button)
+            self._chosen.addButton(button)
             steps.addWidget(button, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
@@ -172,8 +182,6 @@ class Dock(QWidget):
         layout.addWidget(self._stack, 1)
         layout.addWidget(self.job)
         layout.addWidget(self.saved)
-        self.setMinimumWidth(430)
-        self.setMaximumWidth(520)  # more room is for the image
         self.setAcceptDrops(True)
         self.setStyleSheet(_STYLE)
 
@@ -235,10 +243,19 @@ class JobRow(QWidget):
         self.bar.setFormat(f"{what} %p %{left}" if state.total else what)
 
 
-def _scrolled(page: QWidget) -> QScrollArea:
-    area = QScrollArea()
-    area.setWidget(page)
-    area.setWidgetResizable(True)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-    return area
+class Scrolled(QScrollArea):
+    """A page that scrolls up and down, and is never narrower than its words."""
+
+    def __init__(self, page: QWidget) -> None:
+        super().__init__()
+        self.setWidget(page)
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFrameShape(QScrollArea.Shape.NoFrame)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return the width of the page and of the bar beside it."""
+        bar = self.verticalScrollBar()
+        bar.ensurePolished()
+        width = self.widget().minimumSizeHint().width() + bar.sizeHint().width()
+        return QSize(width, super().minimumSizeHint().height())

@@ -123,7 +123,7 @@ class FeaturesPage(StagePage):
         grid.setContentsMargins(0, 0, 0, 0)
         for index, box in enumerate(self.statistics.values()):
             grid.addWidget(box, index // 4, index % 4)
-        form.addRow("Take the", chosen)
+        form.addRow(chosen)
         self.context = QSpinBox()
         self.context.setRange(0, 4)
         self.context.setToolTip("how many steps away neighbours count as the surroundings; 0: they do not")

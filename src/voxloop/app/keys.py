@@ -44,6 +44,8 @@ KEYS = (
     Key("U", "U", "uncertainty", "toggle_uncertainty"),
     Key("O", "O", "outlines of the supervoxels", "toggle_outlines"),
     Key("H", "H", "hatch over the most uncertain", "toggle_hatch"),
+    Key("K", "K", "over-segmentation: the supervoxels in many colours", "toggle_pieces"),
+    Key("Q", "Q", "probability of the class that the brush paints", "toggle_probability"),
     Key("M", "M", "this slice decided voxel by voxel, or by supervoxels again", "refined.toggle"),
     Key("V", "V", "look along the next axis: xy, xz, yz", "turn"),
     Key("B", "B", "side views: yz beside, xz below", "sides.toggle"),

@@ -65,13 +65,12 @@ class ClassRow(QWidget):
         self.color = QToolButton()
         self.color.setToolTip("another colour")
         self.color.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.color.setFixedSize(22, 22)
+        self.color.setText("\u2003")  # as large as the font
         self.color.clicked.connect(self._ask_color)
         self.name = QLineEdit(label_class.name)
         self.name.editingFinished.connect(self._rename)
         self.name.returnPressed.connect(lambda: adapter.focus_canvas(controller.viewer))
         self.count = QLabel()
-        self.count.setMinimumWidth(36)
         self.count.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.count.setToolTip("labelled supervoxels")
         more = QToolButton()
@@ -196,7 +195,6 @@ class LabelPage(Page):
         self.brush.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.brush.sliderMoved.connect(lambda size: setattr(self.controller, "brush_size", size))
         self.brush_size = QLabel()
-        self.brush_size.setMinimumWidth(20)
         row.addWidget(self.brush, 1)
         row.addWidget(self.brush_size)
         row.addWidget(button("Undo", self.controller.undo, tip="Ctrl+Z"))
@@ -236,27 +234,28 @@ class LabelPage(Page):
             ("uncertainty", "uncertainty (U)", self.controller.toggle_uncertainty),
             ("outlines", "outlines (O)", self.controller.toggle_outlines),
             ("top", "most uncertain (H)", self.controller.toggle_hatch),
+            ("pieces", "over-segmentation (K)", self.controller.toggle_pieces),
+            ("probability", "probability (Q)", self.controller.toggle_probability),
         )):  # fmt: skip
             box = QCheckBox(text)
             box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
             box.clicked.connect(lambda _on, toggle=toggle: toggle())
             self.shown[name] = box
             grid.addWidget(box, index // 2, index % 2)
+        self.shown["probability"].setToolTip("of the class that the brush paints")
         self.refined = QCheckBox("voxel by voxel (M)")
         self.refined.setToolTip("decide this slice voxel by voxel near boundaries; takes some seconds")
         self.refined.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.refined.clicked.connect(lambda _on: self.controller.refined.toggle())
-        grid.addWidget(self.refined, 2, 0, 1, 2)
+        grid.addWidget(self.refined, 3, 0, 1, 2)
         row = QHBoxLayout()
+        row.setSpacing(2)
         row.addWidget(QLabel("Plane (V)"))
         self.planes = [choice(name) for name in ("xy", "xz", "yz")]
         for axis, plane in enumerate(self.planes):
             plane.clicked.connect(lambda _on, axis=axis: self.controller.view_along(axis))
             row.addWidget(plane)
         row.addStretch()
-        grid.addLayout(row, 3, 0, 1, 2)
-        row = QHBoxLayout()
-        row.addWidget(QLabel("Beside it"))
         self.sides, self.solid = choice("side views (B)"), choice("3D (D)")
         self.sides.setToolTip("yz beside and xz below, with a crosshair; C brings all views to the mouse pointer")
         self.sides.clicked.connect(self.controller.sides.toggle)
@@ -264,7 +263,6 @@ class LabelPage(Page):
         self.solid.clicked.connect(self.controller.solid.toggle)
         row.addWidget(self.sides)
         row.addWidget(self.solid)
-        row.addStretch()
         grid.addLayout(row, 4, 0, 1, 2)
         self.box.addWidget(group)
 
@@ -362,7 +360,7 @@ class LabelPage(Page):
         for row, label_class in zip(self.rows, classes, strict=True):
             row.show_class(label_class)
             row.pick.setChecked(row.class_id == selected)
-            row.count.setText(f"{labels.count(row.class_id):,}" if labels else "")
+            row.count.setText(f"{labels.count(row.class_id):>6,}" if labels else "")
         self.eraser.setChecked(selected == ERASER)
         self.brush.setValue(self.controller.brush_size)
         self.brush_size.setText(str(self.controller.brush_size))

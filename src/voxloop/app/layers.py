@@ -91,6 +91,7 @@ def add_input(viewer: Any, image: LoadedImage, pictures: Sequence[ArrayLike], pl
             contrast_limits=limits,
             colormap=_CHANNEL_COLORS[c % len(_CHANNEL_COLORS)] if several else "gray",
             blending="additive" if several else "translucent",
+            rgb=False,  # napari takes a volume of three or four columns for a picture in colours
             **place,
         )
         for c, (picture, limits) in enumerate(zip(pictures, image.limits, strict=True))
@@ -121,9 +122,13 @@ class ProjectLayers:
         self.prediction: Any = None
         self.uncertainty: Any = None
         self.outlines: Any = None
+        self.pieces: Any = None
+        self.probability: Any = None
         self.top: Any = None
         self.trace: Any = None
         self._pointed_out: int | None = None
+        self._probabilities: dict[int, NDArray[np.float32]] = {}
+        self._chosen = 0
         self.is_without_result = True
         self.is_removed = False
         # Zeros take no memory before somebody paints there.
@@ -138,13 +143,13 @@ class ProjectLayers:
     @property
     def all(self) -> list[Any]:
         """The layers that there are, the input first."""
-        derived = (self.mask, self.prediction, self.uncertainty, self.outlines, self.top, self.trace, self.labels)
+        derived = (self.mask, *self.results, self.trace, self.labels)
         return [*self.input, *(layer for layer in derived if layer is not None)]
 
     @property
     def results(self) -> list[Any]:
-        """The layers of what was computed: prediction, uncertainty, outlines, most uncertain."""
-        found = (self.prediction, self.uncertainty, self.outlines, self.top)
+        """The layers of what was computed, from the lowest to the top."""
+        found = (self.prediction, self.probability, self.uncertainty, self.pieces, self.outlines, self.top)
         return [layer for layer in found if layer is not None]
 
     def remove(self) -> None:
@@ -165,6 +170,8 @@ class ProjectLayers:
         self._add_results(
             TableView(ids, table.astype(np.uint16)),
             TableView(ids, table.astype(np.float32)),
+            TableView(ids, table.astype(np.float32)),
+            TableView(ids, _motley(n)),
             OutlineView(ids),
             HatchView(ids, table.astype(np.uint8)),
             TraceView(labels.shape, self.image.record.spacing),
@@ -176,6 +183,10 @@ class ProjectLayers:
         """Show what the classifier says: the supervoxels on screen at first, then all; no voxel is written."""
         self.prediction.data.table[result.ids] = result.prediction.segmentation
         self.uncertainty.data.table[result.ids] = result.uncertainty
+        for class_id, shares in zip(result.prediction.classes, result.prediction.probabilities.T, strict=True):
+            table = self._probabilities.setdefault(int(class_id), np.zeros_like(self.uncertainty.data.table))
+            table[result.ids] = shares
+        self.show_probability(self._chosen)
         self._set_uncertainty_range(len(result.prediction.classes), result.request.query.uncertainty)
         if self.is_without_result:
             # What the supervoxels are like was seen; now their outlines would hide the prediction.
@@ -187,6 +198,14 @@ class ProjectLayers:
             if self._pointed_out is not None:
                 self.top.data.table[self._pointed_out] = 2
         self._refresh("prediction", "uncertainty", "top")
+
+    def show_probability(self, class_id: int) -> None:
+        """Show how probable a class is; 0 everywhere if nothing is known of it."""
+        self._chosen = class_id
+        if self.probability is not None:
+            view = self.probability.data
+            view.table = self._probabilities.get(class_id, np.zeros_like(view.table))
+            self._refresh("probability")
 
     def show_trace(self, plane: PlaneSuggestion | None) -> None:
         """Draw where a plane cuts the slices, or draw nothing."""
@@ -254,18 +273,14 @@ class ProjectLayers:
         layer.editable = False
         return layer
 
-    def _add_results(self, prediction: Any, uncertainty: Any, outlines: Any, top: Any, trace: Any) -> None:
+    def _add_results(
+        self, prediction: Any, probability: Any, uncertainty: Any, pieces: Any, outlines: Any, top: Any, trace: Any
+    ) -> None:
         add_labels = self._viewer.add_labels
         self.prediction = self._add_derived(add_labels, prediction, "prediction", opacity=0.3)
-        self.uncertainty = self._add_derived(
-            self._viewer.add_image,
-            uncertainty,
-            "uncertainty",
-            opacity=0.6,
-            visible=False,
-            colormap="inferno",
-            contrast_limits=(0, 1),
-        )
+        self.probability = self._add_shares(probability, "probability", "viridis")
+        self.uncertainty = self._add_shares(uncertainty, "uncertainty", "inferno")
+        self.pieces = self._add_derived(add_labels, pieces, "over-segmentation", opacity=0.5, visible=False)
         self.outlines = self._add_derived(add_labels, outlines, "supervoxels", opacity=0.45)
         self.outlines.colormap = adapter.class_colormap({1: OUTLINE_COLOR})
         self.top = self._add_derived(add_labels, top, "most uncertain", opacity=0.8)
@@ -276,11 +291,23 @@ class ProjectLayers:
             self._viewer.layers.move(self._viewer.layers.index(self.labels), len(self._viewer.layers))
             self._viewer.layers.selection.active = self.labels
 
+    def _add_shares(self, data: TableView, name: str, colormap: str) -> Any:
+        """Add a hidden layer of values from 0 to 1."""
+        return self._add_derived(
+            self._viewer.add_image,
+            data,
+            name,
+            opacity=0.6,
+            visible=False,
+            rgb=False,
+            colormap=colormap,
+            contrast_limits=(0, 1),
+        )
+
     def _follow(self, leader: ProjectLayers) -> None:
         """Show what the layers of the leader show, the way they show it."""
         if leader.outlines is not None and self.outlines is None:
-            own = (leader.prediction, leader.uncertainty, leader.outlines, leader.top, leader.trace)
-            self._add_results(*(layer.data for layer in own))
+            self._add_results(*(layer.data for layer in (*leader.results, leader.trace)))
         for theirs, ours in zip(leader.all, self.all, strict=True):
             adapter.link(theirs, ours)
 
@@ -292,10 +319,12 @@ class ProjectLayers:
     def _replace_supervoxels(self, labels: ArrayLike, n: int) -> None:
         self._pointed_out = None
         ids = IdSlices(labels)
-        for layer in (self.prediction, self.uncertainty, self.outlines, self.top):
+        self._probabilities = {}
+        for layer in self.results:
             layer.data.ids = ids
             layer.data.table = np.zeros(n + 1, layer.data.table.dtype)
-        self._refresh("prediction", "uncertainty", "outlines", "top")
+        self.pieces.data.table = _motley(n)
+        self._refresh("prediction", "probability", "uncertainty", "pieces", "outlines", "top")
 
     def _set_uncertainty_range(self, n_classes: int, kind: UncertaintyKind) -> None:
         """Let white be the most uncertain that there can be, so that the picture does not change its scale."""
@@ -303,3 +332,14 @@ class ProjectLayers:
         if self.uncertainty.contrast_limits[1] != most:
             self.uncertainty.contrast_limits_range = (0, most)
             self.uncertainty.contrast_limits = (0, most)
+
+
+def _motley(n: int) -> NDArray[np.uint8]:
+    """Return a value 1..49 for each of n supervoxels, 0 for none, so that neighbours rarely have the same one.
+
+    That many colours napari cycles through; neighbours have numbers near each other, hence the multiplicative hash.
+    """
+    hashed = np.arange(n + 1, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(2**32) >> np.uint64(16)
+    values = (hashed % np.uint64(49) + np.uint64(1)).astype(np.uint8)
+    values[0] = 0
+    return values

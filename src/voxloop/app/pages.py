@@ -187,8 +187,15 @@ class SupervoxelsPage(StagePage):
             widget.setKeyboardTracking(False)
             widget.valueChanged.connect(self._choose)
             form.addRow(name, widget)
-        self.number = hint()
+        self.number = QSpinBox()
+        self.number.setRange(1, 100_000_000)
+        self.number.setSuffix(" supervoxels")
+        self.number.setKeyboardTracking(False)
+        self.number.setToolTip("say how many instead of how large")
+        self.number.valueChanged.connect(self._choose_number)
         form.addRow("That makes", self.number)
+        self.got = hint()
+        form.addRow("There are", self.got)
         self.box.addLayout(form)
         self.preview = QCheckBox("Preview around the view while I change them")
         self.preview.setChecked(True)
@@ -204,12 +211,21 @@ class SupervoxelsPage(StagePage):
         n_voxels = int(np.prod(project.images[self.controller.image].shape))
         size = n_voxels / spec.n_segments if spec.n_segments else spec.size or default_size(n_voxels)
         values = ((self.size, round(size)), (self.compactness, spec.compactness), (self.sigma, spec.sigma),
-                  (self.iterations, spec.max_num_iter))  # fmt: skip
+                  (self.iterations, spec.max_num_iter), (self.number, round(n_voxels / size)))  # fmt: skip
         for widget, value in values:
             widget.blockSignals(True)
             widget.setValue(value)
             widget.blockSignals(False)
-        self.number.setText(f"about {n_voxels / size:,.0f} supervoxels")
+        tables = self.controller.tables if self.controller.state_of("supervoxels") == "ready" else ()
+        if tables:
+            n = tables[self.controller.image].n
+            self.got.setText(f"{n:,}, of {n_voxels / n:,.0f} voxels on average")
+        else:
+            self.got.setText("none with these settings yet")
+
+    def _choose_number(self, n_segments: int) -> None:
+        self.controller.configure(slic={"n_segments": n_segments, "size": None})
+        self._show_preview()
 
     def _choose(self) -> None:
         self.controller.configure(

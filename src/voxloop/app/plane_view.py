@@ -216,6 +216,8 @@ class PlaneView:
         return self.patch is not None
 
     def _found(self, found: list[PlaneSuggestion]) -> None:
+        controller = self._controller
+        controller.need_project().history.add_suggestions(controller.image, found[:1])
         try:
             self._look_at(self.trail.next(lambda _skipped: found))
         except VoxloopError as error:
@@ -342,7 +344,7 @@ class PlaneView:
         self._layers["labels"].data = labels
         self._layers["prediction"].data = layers.prediction.data.table[patch.supervoxels]
         self._layers["prediction"].visible = layers.prediction.visible
-        self._layers["supervoxels"].visible = True
+        self._layers["supervoxels"].visible = layers.outlines.visible
         for name in ("labels", "prediction"):
             self._layers[name].colormap = layers.labels.colormap
         self._set_mode()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Voxels along the direction that is looked along, and across it: enough to judge by, little enough to follow a slider.
 SLAB_DEPTH, SLAB_WIDTH = 32, 256
 _NAME, _COLOR = "preview", "#ff7ad9"
+_OPACITY = 0.4  # outlines of small supervoxels take half of the pixels: the image must be seen through them
 
 
 class Previews:
@@ -123,7 +124,7 @@ class Previews:
 
     def _show_outlines(self, labels: Any, start: Shape3) -> None:
         def add(**place: Any) -> Any:
-            layer = self._controller.viewer.add_labels(OutlineView(IdSlices(labels)), opacity=0.6, **place)
+            layer = self._controller.viewer.add_labels(OutlineView(IdSlices(labels)), opacity=_OPACITY, **place)
             layer.colormap = adapter.class_colormap({1: _COLOR})
             return layer
 
@@ -133,7 +134,8 @@ class Previews:
         low, high = (float(v) for v in np.percentile(response, (0.5, 99.5)))
         limits = (low, high if high > low else low + 1)
         self._replace(
-            lambda **place: self._controller.viewer.add_image(response, contrast_limits=limits, **place), start
+            lambda **place: self._controller.viewer.add_image(response, contrast_limits=limits, rgb=False, **place),
+            start,
         )
 
     def _replace(self, add: Callable[..., Any], start: Shape3) -> None:

@@ -13,7 +13,7 @@ from psygnal import Signal
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.layers import LoadedImage, ProjectLayers
 from voxloop.errors import ProjectError, StorageError, VoxloopError
-from voxloop.io import open_volume
+from voxloop.io import count_frames, open_volume
 from voxloop.project import BatchItem, Project, batch, is_project
 from voxloop.project.computed import Stage, State
 from voxloop.project.jobs import Jobs, JobState
@@ -34,10 +34,22 @@ Dispatch = Callable[[Callable[[], None]], None]
 
 @dataclass(frozen=True, eq=False)
 class Pending:
-    """An image file that was opened, while somebody looks whether its voxel size is right, and crops or masks it."""
+    """An image file that was opened, while somebody looks whether its voxel size is right, and crops or masks it.
+
+    Attributes
+    ----------
+    path, volume
+        The file, and the first time point in it.
+    axes
+        What somebody said the axes of the file are; None as the file says.
+    n_frames
+        How many time points there are.
+    """
 
     path: Path
     volume: Volume
+    axes: str | None = None
+    n_frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,19 +103,31 @@ class Session:
         folder = path if is_project(path) else path.with_name(f"{path.name.split('.')[0]}.voxloop")
         self._open(folder, None if is_project(folder) else path)
 
-    def propose(self, path: str | os.PathLike[str]) -> None:
-        """Open a project, or look into an image file before it becomes a project or a further image of the open one."""
+    def propose(self, path: str | os.PathLike[str], *, axes: str | None = None) -> None:
+        """Open a project, or look into an image file before it becomes a project or a further image of the open one.
+
+        Parameters
+        ----------
+        path
+            The file or folder.
+        axes
+            What the axes of the file are, where it is silent or wrong, such as ``"tzyx"``.
+        """
         path = Path(path)
         beside = path.with_name(f"{path.name.split('.')[0]}.voxloop")
         if is_project(path) or (self.project is None and is_project(beside)):
             self.open_path(path)
             return
 
-        def opened(volume: Volume) -> None:
-            self.pending = Pending(path, volume)
+        def work() -> Pending:
+            n_frames = count_frames(path, axes=axes)
+            return Pending(path, open_volume(path, axes=axes, frame=0 if n_frames > 1 else None), axes, n_frames)
+
+        def opened(pending: Pending) -> None:
+            self.pending = pending
             self.changed.emit("files")
 
-        self.run(f"Opening {path.name}", lambda: open_volume(path), opened)
+        self.run(f"Opening {path.name}", work, opened)
 
     def accept(self, **options: Any) -> None:
         """Make a project of the image that was looked into, or add it to the open one; options as for `add_image`."""
@@ -111,6 +135,7 @@ class Session:
         if pending is None:
             return
         self.pending = None
+        options["axes"] = pending.axes
         if self.project is not None:
             self.add_image(pending.path, **options)
         else:

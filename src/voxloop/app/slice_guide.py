@@ -77,6 +77,8 @@ class SliceGuide:
     # Behind the scenes
 
     def _found(self, found: list[SliceSuggestion]) -> None:
+        controller = self._controller
+        controller.need_project().history.add_suggestions(controller.image, found[:1])
         try:
             self._go_to(self.trail.next(lambda _earlier: found))
         except VoxloopError as error:
