@@ -60,7 +60,7 @@ class Copy:
     Attributes
     ----------
     taps
-        Half kernels along (z, y, x), float32, of 1 + 4 k entries as `kernels.convolve` wants them.
+        Half kernels along (z, y, x), float32.
     weight
         What the copy is multiplied with.
     """
