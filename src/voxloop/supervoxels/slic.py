@@ -51,7 +51,7 @@ from voxloop.volume import ArrayLike, Spacing, Volume
 
 BLOCK_SHAPE: Shape3 = (64, 128, 128)
 STANDSTILL = 0.1  # of the seeds' distance: centres that move less have converged
-BYTES_PER_SUPERVOXEL = 1000  # of the tables, measured where fragments are joined
+BYTES_PER_SUPERVOXEL = 750  # of the tables, measured where small pieces join others
 _STATE_VERSION = 2
 
 
@@ -98,7 +98,7 @@ def slic(
         a new array. Its chunks must not straddle blocks. It is written to at the very end.
     memory
         What this process may take, in bytes or such as ``"2GB"``; half of what is free by default. What does not fit
-        is kept in files. The tables stay in memory: about 1 kB a supervoxel while fragments are joined.
+        is kept in files. The tables stay in memory: about 0.75 kB a supervoxel while pieces are joined.
     scratch
         Folder for such files. If the call raises or the process is killed, they stay, and a call with the same
         arguments goes on from there. By default a temporary folder, which is removed in any case. Processes of the
