@@ -23,8 +23,8 @@ from voxloop.volume import ArrayLike, CropView, Volume
 
 # The margin around the box, in units of the distance of two seeds, before it is widened to whole cells of seeds. On
 # electron microscopy, 32 x 256 x 256 voxels of a larger volume, the adjusted Rand index against the supervoxels of the
-# whole is 0.77 (a third of a second of CPU), and 0.70 with 5 iterations, which save a fifth of it. With a margin of 1 it
-# is 0.89, for half as much CPU again.
+# whole is 0.77 (a third of a second of CPU), and 0.70 with 5 iterations, which save a fifth of that. With a margin of 1
+# it is 0.89, for half as much CPU again.
 HALO = 0.25
 ITERATIONS = 10  # at most
 BLOCK_SHAPE: Shape3 = (64, 128, 512)
