@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 import signal
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ from voxloop.io import count_frames, ilp, open_volume, save_volume
 from voxloop.project import Project, import_ilastik
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (5, 20, 30), np.uint8)
-CASES = {"images": 7700, "ilastik": 300, "projects": 1200, "paths": 900}
+CASES = {"images": 7700, "more images": 100, "ilastik": 300, "projects": 1200, "paths": 900}
 SECONDS = 10  # of processor time for a case that should take milliseconds
 count = itertools.count()
 seeds = st.integers(0, 2**32)
@@ -144,6 +145,32 @@ def test_images(tmp_path: Path, originals: list[Path], seed: int, kind: int) -> 
     with own_errors_in_time():
         read(path)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+    shutil.rmtree(path.parent)
+
+
+@pytest.mark.slow
+@fuzz("more images")
+@given(seed=seeds, name=st.sampled_from(["a.dv", "pyramid.ome.tif"]))
+def test_more_images(tmp_path: Path, seed: int, name: str) -> None:
+    """A vendor's file, which a library of others reads, and the coarser levels of a TIFF."""
+    rng, original = random.Random(seed), tmp_path / name
+    if not original.exists():
+        image = np.random.default_rng(0).integers(0, 255, (2, 300, 280), np.uint8)
+        if name == "a.dv":
+            header = bytearray(1024)
+            struct.pack_into("<4i", header, 0, 280, 300, 2, 6)
+            struct.pack_into("<3f", header, 40, 1, 1, 3)
+            struct.pack_into("<ih", header, 92, 0, -16224)
+            struct.pack_into("<2h12xh", header, 180, 1, 0, 1)
+            original.write_bytes(bytes(header) + image.astype("<u2").tobytes())
+        else:
+            save_volume(original, image, ome_tiff="pyramid")
+    path = tmp_path / str(next(count)) / name
+    path.parent.mkdir()
+    path.write_bytes(damaged(rng, original.read_bytes()))
+    with own_errors_in_time():
+        read(path)
+    assert [p.name for p in path.parent.iterdir()] == [name]
     shutil.rmtree(path.parent)
 
 
