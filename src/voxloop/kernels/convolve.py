@@ -22,6 +22,13 @@ LONG = 4
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _copy(source: Float32, target: Float32) -> None:
+    """Copy a run: for an assigned slice, numba takes seconds to compile error messages."""
+    for i in range(target.size):
+        target[i] = source[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def smooth_z(src: Float32, taps: Float32, rows: Int64, step: int, out: Float32, at: int) -> None:
     """Smooth `src` (z, y, x) along z into `out` (z', y', x), each plane from voxel `at` on.
 
@@ -41,8 +48,7 @@ def smooth_z(src: Float32, taps: Float32, rows: Int64, step: int, out: Float32, 
         length = min(RUN, size - start)
         if copied:
             for z in range(src.shape[0]):
-                for i in range(length):  # a loop: numba takes seconds to compile the errors of an assigned slice
-                    column[z * RUN + i] = flat[z * size + start + i]
+                _copy(flat[z * size + start : z * size + start + length], column[z * RUN : z * RUN + length])
         base = 0 if copied else start
         for z in range(out.shape[0]):
             sum_taps(out, z * out_size + at + start, length, column, base, offsets, radius + z * step, taps, radius)
@@ -81,8 +87,7 @@ def smooth_yx(
             if step_x == 1:
                 for x in range(low):
                     extended[x] = along_y[columns[x]]
-                for x in range(low, high):
-                    extended[x] = along_y[columns[low] + x - low]
+                _copy(along_y[columns[low] : columns[low] + high - low], extended[low:high])
                 for x in range(high, columns.size):
                     extended[x] = along_y[columns[x]]
             else:

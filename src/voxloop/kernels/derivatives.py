@@ -162,8 +162,9 @@ def _gradient_plane(
         if signs_y[y] < 0:
             for i in range(n + a, n + a + n_x):
                 gradient[i] = -gradient[i]
+        along_x = gradient[2 * n + a : 2 * n + a + n_x]
         for i in range(n_x):
-            gradient[2 * n + a + i] *= signs_x[i]
+            along_x[i] *= signs_x[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -308,8 +309,9 @@ def structure_tensor_2d(
     tensor = np.empty((3, 1, n_plane), np.float32)
     first = int(np.int64(0))  # not a literal, for which the kernel would be compiled once more
     for z in range(n_z):
+        source, target = flat[(start + z) * size : (start + z + 1) * size], planes[0]
         for i in range(size):
-            planes[0, i] = flat[(start + z) * size + i]
+            target[i] = source[i]
         _gradient_plane(planes, s_x, taps_y, taps_x, signs_y, signs_x, gradient)
         _smooth_products(gradient, g_y, g_x, PAIRS_2D, outer_y, outer_x, tensor, first, n_plane)
         eigenvalues_2x2(

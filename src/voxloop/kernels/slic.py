@@ -68,8 +68,9 @@ def assign(
             z, start, rows, centers, colours, reach, weights, spans[z], first_x, spatial_x, values, nearest, owner
         )
         for y in range(ny):
+            source, target = owner[y, width : width + nx], labels[z + 1, y + 1, 1 : nx + 1]
             for x in range(nx):  # a loop: numba takes seconds to compile the errors of an assigned slice
-                labels[z + 1, y + 1, x + 1] = owner[y, width + x]
+                target[x] = source[x]
 
 
 @njit(cache=True, nogil=True)
