@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import operator
 import pickle
 import socket
 import time
@@ -34,6 +35,9 @@ WORKER_SECONDS = 60  # for a worker to appear, at first or after the last one di
 _LOOK_SECONDS = 5
 # Ctrl-C reaches all processes of a terminal: this one stops the workers.
 _IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+# A message costs client and scheduler some 8 ms: blocks travel together until they are worth it.
+_MESSAGE_SECONDS = 0.25
+_MAX_ITEMS = 64  # in a message
 _SCATTERED = 100_000  # bytes of a function: more is sent to each worker once, not along with each block
 
 
@@ -41,7 +45,8 @@ class DaskExecutor:
     """The workers of a `dask.distributed` scheduler, one item for each of their threads.
 
     Functions and items must pickle by name, as functions of a module and `functools.partial` of them do. The blocks
-    of a worker that dies are computed again by others. At most twice as many items as there are threads are under way.
+    of a worker that dies are computed again by others. Items that take little time travel several in a message, of
+    which at most twice as many as there are threads are under way.
 
     Parameters
     ----------
@@ -79,22 +84,29 @@ class DaskExecutor:
         """
         payload = pickle.dumps(function)
         sent = self._client.scatter(payload, broadcast=True, hash=False) if len(payload) > _SCATTERED else payload
-        # A second helping keeps the workers busy, but a limit is there for the memory of what runs.
-        n_under_way = self.n_workers * (1 if self._n_per_process is not None else 2)
-        remaining = iter(items)
+        # A second helping keeps the workers busy; where fewer items than threads may run, it would run at once.
+        is_limited = any(self._threads_to_use(n) < n for n in self._client.nthreads().values())
+        n_under_way = self.n_workers * (1 if is_limited else 2)
+        n_left, n_items, remaining = operator.length_hint(items), 1, iter(items)
         waiting: deque[Future[Any]] = deque()
 
-        def submit(number: int) -> None:
-            for item in itertools.islice(remaining, number):
-                waiting.append(self._client.submit(_call, sent, item, key=f"voxloop-{uuid.uuid4().hex}"))
+        def submit(n_messages: int) -> None:
+            nonlocal n_left
+            for _ in range(n_messages):
+                # Towards the end less in a message, so that nobody waits for the last one.
+                batch = list(itertools.islice(remaining, max(1, min(n_items, n_left // (2 * n_under_way)))))
+                n_left -= len(batch)
+                if batch:
+                    waiting.append(self._client.submit(_call, sent, batch, key=f"voxloop-{uuid.uuid4().hex}"))
 
         try:
             submit(n_under_way)
             while waiting:
-                result = _result(self._client, waiting[0])
+                seconds, results = _result(self._client, waiting[0])
                 waiting.popleft()
+                n_items = min(_MAX_ITEMS, int(_MESSAGE_SECONDS / max(seconds / len(results), 1e-6)))
                 submit(1)
-                yield result
+                yield from results
         finally:
             self._drop(waiting)
 
@@ -202,8 +214,11 @@ def _load(payload: bytes) -> Callable[[Any], Any]:
     return function
 
 
-def _call(payload: bytes, item: Any) -> Any:
-    return _load(payload)(item)
+def _call(payload: bytes, batch: list[Any]) -> tuple[float, list[Any]]:
+    """Return how many seconds the items of a message took, and their results."""
+    function, start = _load(payload), time.perf_counter()
+    results = [function(item) for item in batch]
+    return time.perf_counter() - start, results
 
 
 def _still_runs(keys: set[str], dask_worker: Worker) -> bool:

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,27 @@ def test_in_order_on_all_workers(cluster: DaskExecutor) -> None:
     assert squares == tuple(n**2 for n in range(30))
     assert len(set(processes)) == 2
     assert os.getpid() not in processes
+
+
+def square(number: int) -> int:
+    return number**2
+
+
+def test_quick_items_travel_together(cluster: DaskExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    submit = cluster._client.submit
+
+    def noted(function: Callable[..., Any], payload: Any, batch: list[int], **settings: Any) -> Any:
+        sizes.append(len(batch))
+        return submit(function, payload, batch, **settings)
+
+    monkeypatch.setattr(cluster._client, "submit", noted)
+    assert list(cluster.map(square, range(1000))) == [n**2 for n in range(1000)]
+    assert sum(sizes) == 1000
+    assert max(sizes) == 64
+    assert sizes[:4] == [1, 1, 1, 1]
+    assert sizes[-1] == 1  # nobody waits for a long last message
+    assert len(sizes) < 100
 
 
 def test_errors_come_as_they_are(cluster: DaskExecutor) -> None:
