@@ -186,7 +186,7 @@ class ClassifierSpec(Spec):
 
     `balanced` gives the classes the same weight in all. `autocontext` adds a second forest that sees the first one's
     opinion of the neighbourhood. `calibrated` shifts and scales the probabilities by what is said of labels that were
-    held out, and by how common the classes are. `smoothing` is how many times probabilities are averaged along the
+    held out. `smoothing` is how many times probabilities are averaged along the
     graph at last: it makes large blobs rounder and eats thin structures.
     """
 

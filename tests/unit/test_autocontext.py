@@ -171,23 +171,6 @@ def test_arrays_round_trip_and_forests_that_do_not_fit_are_refused():
             Classifier.from_arrays(classifier.to_arrays() | {name: wrong})
 
 
-def test_what_is_rare_in_the_volume_is_found_less_often_than_balanced_labels_say():
-    """A tenth of the grid is of the second class, half of the labels are, and one feature says little."""
-    rng = np.random.default_rng(0)
-    n = SIDE * SIDE
-    truth = np.where(np.arange(n) < n // 10, 2, 1)
-    values = rng.normal(truth[:, np.newaxis], 0.8, (n, 2)).astype(np.float32)
-    chosen = np.concatenate([rng.choice(np.flatnonzero(truth == c), 30, replace=False) for c in (1, 2)])
-    positions = np.stack([np.zeros(n), *np.divmod(np.arange(n), SIDE)], axis=1) * 3
-    image = LabelledImage(make_labels(chosen + 1, truth[chosen]), values, grid_graph(SIDE), positions)
-    accuracy = {}
-    for calibrated in (False, True):
-        spec = ClassifierSpec(autocontext=False, calibrated=calibrated)
-        P = fit_classifier([image], spec).predict(image.values, image.graph)
-        accuracy[calibrated] = np.mean(P.argmax(axis=1) + 1 == truth)
-    assert accuracy[True] > accuracy[False] + 0.02
-
-
 def test_bad_input():
     with pytest.raises(InputError, match="no labels"):
         fit_classifier([], ClassifierSpec())

@@ -7,14 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from voxloop.classify import Calibration, fit_calibration
-from voxloop.classify.calibration import (
-    LABEL_POWER,
-    MIN_LABELS,
-    PRIOR_LABELS,
-    VOLUME_POWER,
-    class_shift,
-    label_fairness,
-)
+from voxloop.classify.calibration import MIN_LABELS, PRIOR_LABELS
 from voxloop.errors import FormatError, InputError
 
 
@@ -95,42 +88,3 @@ def test_bad_input():
             fit_calibration(np.full((3, 2), 0.5), columns)
     with pytest.raises(FormatError, match="damaged"):
         Calibration.from_arrays({"scale": np.array(1.0)}, 2)
-
-
-def test_a_class_that_is_rare_in_the_volume_is_shifted_down_by_powers_of_its_shares():
-    volume, columns = np.array([0.9, 0.1]), np.repeat([0, 1], 50)
-    shift = class_shift(volume, columns)
-    assert shift[1] - shift[0] == pytest.approx(VOLUME_POWER * np.log(1 / 9))
-    common = class_shift(volume, np.repeat([0, 1], [90, 10]))
-    expected = VOLUME_POWER * np.log(1 / 9) - LABEL_POWER * np.log(11 / 91)
-    assert common[1] - common[0] == pytest.approx(expected)
-    np.testing.assert_allclose(class_shift(volume, columns, fairness=0.5), shift / 4)
-    assert np.isfinite(class_shift(np.array([1.0, 0.0]), columns)).all()
-
-
-def test_labels_are_fair_unless_they_are_harder_than_the_volume():
-    drawn = np.tile([0.9, 0.1], (20, 1))
-    columns = np.repeat([0, 1], [30, 10])
-    sure = np.eye(2)[columns]
-    assert label_fairness(drawn, sure, columns) == 1
-    few = np.r_[0:30, 30 : 29 + MIN_LABELS]
-    assert label_fairness(drawn, sure[few], columns[few]) == 0
-    assert label_fairness(drawn, sure[:0], columns[:0]) == 0
-    unsure = np.where(sure > 0, 0.6, 0.4)
-    assert label_fairness(drawn, unsure, columns) == pytest.approx(0.2 / 0.8)
-    # Each class counts the same, however many labels it has.
-    mixed = np.where((columns == 0)[:, np.newaxis], sure, unsure)
-    assert label_fairness(drawn, mixed, columns) == pytest.approx((1 + 0.2) / 2 / 0.8)
-
-
-def test_half_a_calibration_is_half_way_on_the_logarithms_and_a_shift_adds_up():
-    rng = np.random.default_rng(0)
-    P = softmax(rng.normal(size=(50, 3))).astype(np.float32)
-    whole = Calibration(2.0, np.array([0.5, 0.0, -0.5]))
-    between = np.sqrt(P * whole.apply(P))
-    np.testing.assert_allclose(whole.half().apply(P), between / between.sum(axis=1, keepdims=True), atol=1e-6)
-    assert Calibration.none(3).half().is_none
-    weighed = P * np.array([1.0, 2.0, 4.0])
-    shifted = Calibration.none(3).shifted(np.log([1.0, 2.0, 4.0]))
-    np.testing.assert_allclose(shifted.apply(P), weighed / weighed.sum(axis=1, keepdims=True), atol=1e-6)
-    assert shifted.offsets.sum() == pytest.approx(0)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Executor
-from voxloop.classify.calibration import Calibration, class_shift, fit_calibration, label_fairness
+from voxloop.classify.calibration import Calibration, fit_calibration
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.held_out import HeldOut
 from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
@@ -28,7 +28,6 @@ from voxloop.supervoxels.neighbourhood import induced_graph, within_hops
 STEPS = 2  # how far the second forest sees, in steps along the graph
 N_FOLDS = 5
 WITNESSES = 20  # trees that leave out a fold
-SAMPLE = 4000  # supervoxels that say how common the classes are
 # The second forest has few columns, all alike: leaves of one label would follow every label's own error.
 SECOND_LEAF = 5
 
@@ -228,7 +227,6 @@ def fit_classifier(
 
     known = folds >= 0
     columns = np.searchsorted(first.classes, classes)
-    of_first = honest[known]
 
     second = None
     leaf = spec.changed(min_samples_leaf=max(spec.min_samples_leaf, SECOND_LEAF))
@@ -239,12 +237,7 @@ def fit_classifier(
         honest = _both(honest, second.predict_held_out(seen, folds))
     calibration = Calibration.none(first.classes.size)
     if spec.calibrated:
-        # All the way would make classes equally likely again, which many labels know better.
-        calibration = fit_calibration(honest[known], columns[known], weights=weights[known]).half()
-        drawn = _draw(images, opinions, rng=spec.seed)
-        fairness = label_fairness(drawn, of_first, columns[known])
-        shift = class_shift(calibration.apply(drawn).mean(axis=0), columns, fairness=fairness)
-        calibration = calibration.shifted(shift)
+        calibration = fit_calibration(honest[known], columns[known], weights=weights[known])
     held_out = None
     if known.any():
         held_out = HeldOut(calibration.apply(honest[known]), columns[known].astype(np.int32), groups[known])
@@ -264,19 +257,6 @@ def _seen_of_labels(
         opinion[labelled] = honest[end - image.labels.n : end]
         seen.append(surroundings(opinion, induced_graph(image.graph, near))[labelled])
     return np.concatenate(seen)
-
-
-def _draw(images: Sequence[LabelledImage], opinions: Sequence[Opinions], *, rng: int) -> Opinion:
-    """Return what the first forest says (m, k) of supervoxels drawn at random from all images."""
-    ends = np.cumsum([image.graph.n for image in images])
-    drawn = np.random.default_rng(rng).choice(ends[-1], min(SAMPLE, ends[-1]), replace=False)
-    of_image = np.searchsorted(ends, drawn, side="right")
-    return np.concatenate(
-        [
-            said.of(np.sort(drawn[of_image == index] - end + image.graph.n + 1).astype(np.uint32))
-            for index, (image, said, end) in enumerate(zip(images, opinions, ends, strict=True))
-        ]
-    )
 
 
 def _both(first: Opinion, second: Opinion) -> Opinion:

@@ -22,8 +22,6 @@ from voxloop.errors import FormatError, InputError
 PRIOR_LABELS = 20.0
 # Below so many held-out labels of a class nothing is known of its scores.
 MIN_LABELS = 3
-# How far the shares of the classes in the volume and among the labels are followed: 1 would be Bayes' rule.
-VOLUME_POWER, LABEL_POWER = 0.5, 0.35
 # A leaf of one label says 0 or 1: no evidence is that strong.
 _FLOOR = 2e-3
 _SCALES = (0.2, 5.0)
@@ -69,15 +67,6 @@ class Calibration:
     def is_none(self) -> bool:
         """Whether it changes nothing."""
         return self.scale == 1 and not self.offsets.any()
-
-    def half(self) -> Calibration:
-        """Return the calibration that goes half as far, on the logarithms of the probabilities."""
-        return Calibration((1 + self.scale) / 2, self.offsets / 2)
-
-    def shifted(self, shift: NDArray[np.floating]) -> Calibration:
-        """Return the calibration with `shift` (k,) added to its offsets."""
-        offsets = self.offsets + shift
-        return Calibration(self.scale, offsets - offsets.mean())
 
     def apply(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated probabilities (n, k), rows sum to 1."""
@@ -133,50 +122,6 @@ def fit_calibration(held_out: ArrayLike, columns: ArrayLike, *, weights: ArrayLi
     start = np.concatenate([[1.0], np.zeros(k)])
     best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[_SCALES] + [(None, None)] * k).x
     return Calibration(float(best[0]), best[1:] - best[1:].mean())
-
-
-def class_shift(
-    volume: NDArray[np.floating], columns: NDArray[np.integer], *, fairness: float = 1.0
-) -> NDArray[np.float64]:
-    """Return what to add to the log-probabilities (k,) of classes that are rarer in the volume than among the labels.
-
-    Bayes' rule for other shares (Saerens, Latinne, Decaestecker, Neural Computation 14, 2002) would divide by those of
-    the labels and multiply by those of the volume. The latter are not known: what a forest says on the mean exaggerates
-    what is rare. So powers of both are taken. docs/decisions/0022.
-
-    Parameters
-    ----------
-    volume
-        (k,) what a forest says of the volume on the mean.
-    columns
-        The column of every label.
-    fairness
-        0..1, how fair a sample of their classes the labels are; the shift shrinks with its square.
-    """
-    k = volume.size
-    labels = (np.bincount(columns, minlength=k) + 1) / (columns.size + k)
-    shift: NDArray[np.float64] = VOLUME_POWER * np.log(np.maximum(volume, _FLOOR)) - LABEL_POWER * np.log(labels)
-    return fairness**2 * shift
-
-
-def label_fairness(drawn: NDArray[np.floating], held_out: NDArray[np.floating], columns: NDArray[np.integer]) -> float:
-    """Return how fair a sample of their classes the labels are, 0..1: 1 unless they were chosen for being hard.
-
-    That is how sure a forest is of labels that were held out (m, k), against supervoxels that were drawn at random
-    (n, k): the mean over the classes (`columns` (m,)) of the margin between its first and its second choice. It is 0
-    below `MIN_LABELS` of a class, of which nothing is known.
-    """
-    if np.bincount(columns, minlength=drawn.shape[1]).min() < MIN_LABELS:
-        return 0.0
-    margins = _margin(held_out)
-    of_labels = np.mean([margins[columns == c].mean() for c in np.unique(columns)])
-    return min(1.0, float(of_labels / max(_margin(drawn).mean(), _FLOOR)))
-
-
-def _margin(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return how far the most probable class is ahead of the next (n,)."""
-    ordered = np.sort(probabilities, axis=1).astype(np.float64)
-    return ordered[:, -1] - ordered[:, -2]
 
 
 def _log(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
