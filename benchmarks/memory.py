@@ -45,17 +45,19 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 def peaks(size: Size) -> list[Peak]:
     """Return the peaks of all stages, each measured in a new process."""
+    return [
+        Peak(stage, side_by_side(shape), shape[0] * shape[1] * shape[2], peak_in_new_process(stage, shape))
+        for stage in STAGES
+        for shape in SHAPES[size]
+    ]
+
+
+def peak_in_new_process(stage: str, shape: tuple[int, int, int]) -> int:
+    """Return `peak_of` as a new process finds it, which has no freed memory to use again."""
+    command = [sys.executable, "-m", "benchmarks.memory", stage, *map(str, shape)]
     root = Path(__file__).resolve().parents[1]
-    found = []
-    for stage in STAGES:
-        for shape in SHAPES[size]:
-            command = [sys.executable, "-m", "benchmarks.memory", stage, *map(str, shape)]
-            environment = os.environ | ALLOCATOR
-            output = subprocess.run(
-                command, check=True, stdout=subprocess.PIPE, text=True, cwd=root, env=environment
-            ).stdout
-            found.append(Peak(stage, side_by_side(shape), shape[0] * shape[1] * shape[2], int(output)))
-    return found
+    environment = os.environ | ALLOCATOR
+    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=root, env=environment).stdout)
 
 
 def peak_of(stage: str, shape: tuple[int, int, int]) -> int:

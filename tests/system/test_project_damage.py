@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from voxloop.errors import MissingFileError, ProjectError, VoxloopError
 from voxloop.project import Project
+from voxloop.samples import Sample
+from voxloop.simulate.annotator import SimulatedAnnotator
 
 
 def results(folder: Path) -> list[bytes]:
@@ -283,8 +285,14 @@ def _resave(path: Path, **changes: Callable[[np.ndarray], np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("damage", FORESTS)
-def test_damaged_forest_is_trained_again(cells: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_forest_is_trained_again(
+    cells: Path, small_sample: Sample, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Project.open(cells / "cells.voxloop") as project:  # enough labels for a second forest
+        for stroke in SimulatedAnnotator(small_sample.truth, rng=1).first_strokes():
+            project.paint(stroke.class_id, stroke.voxels)
     expected = results(cells)
+    assert "second_n_features" in np.load(cells / "cells.voxloop" / "models" / "classifier.npz")
     shutil.rmtree(cells / "cells.voxloop" / "cache" / "prediction-0")
     FORESTS[damage](cells / "cells.voxloop" / "models" / "classifier.npz")
     with caplog.at_level(logging.WARNING):

@@ -159,7 +159,7 @@ def test_first_use_is_measured_in_new_processes() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_peak_memory_grows_with_the_volume() -> None:
-    small, large = (memory.peak_of("features", shape) for shape in ((8, 64, 64), (16, 128, 128)))
+    small, large = (memory.peak_in_new_process("features", shape) for shape in ((8, 64, 64), (16, 128, 128)))
     # Eight times the voxels; at least what the moments of the block and its fields take.
     assert large > small
     assert large > 10 * 16 * 128 * 128

@@ -8,8 +8,6 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 _BLOCKS = "blocks-"
 
 
@@ -61,4 +59,6 @@ class DoneLog:
 
 
 def _line(key: str) -> str:
+    import psutil  # here, for whatever names a format imports this module
+
     return f"{key} {psutil.boot_time():.0f}\n"
