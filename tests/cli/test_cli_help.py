@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import subprocess
 import sys
 
@@ -28,6 +29,14 @@ def test_each_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert option in text
     for action in PARSERS[command]._actions:
         assert action.help, f"{action.dest} has no help"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_are_commands(command: str) -> None:
+    lines = re.findall(r"^  (voxloop .*)$", PARSERS[command].epilog.replace("\\\n", " "), re.MULTILINE)
+    assert lines
+    for line in lines:
+        build_parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -15,7 +15,7 @@ examples:
   voxloop features cells.voxloop
   voxloop features cells.voxloop --sigmas 0.7 1 1.6 3.5 --definition ilastik
   voxloop features cells.voxloop --own shape boundary --volume probabilities.h5
-    parser.add_argument("--suggest", action="store_true", help="say which are worth it for the labels there are")
+  voxloop features cells.voxloop --suggest                     # which are worth it, for the labels there are
 """
 
 
