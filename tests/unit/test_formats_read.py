@@ -719,9 +719,6 @@ def read(seed):
     if not all((volume.data[z] == expected[z]).all() for z in order):
         failures.append(seed)
 
-threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
-for thread in threads:
-    thread.start()
 children = []
 for seed in range(4):
     child = os.fork()
@@ -731,6 +728,10 @@ for seed in range(4):
         read(seed)
         os._exit(1 if failures or handle.dataset is inherited else 0)
     children.append(child)
+# Not before: no program may fork while its threads hold locks of C libraries.
+threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+for thread in threads:
+    thread.start()
 for thread in threads:
     thread.join()
 print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children], failures)

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -23,6 +23,8 @@ from voxloop.errors import StorageError
 from voxloop.io.atomic import partial_path, remove_leftovers, storing, write_atomically
 
 Arrays = Mapping[str, NDArray[Any]]
+
+NOTE = "key.txt"  # says what a folder is, and under which key
 
 
 class Scratch(Protocol):
@@ -187,16 +189,29 @@ def scratch_folder(path: Path | None, key: str) -> Iterator[Folder]:
     with storing(path):
         _prepare(path, key)
     yield Folder(path.absolute())
-    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):  # the work is done; what cannot be removed now is so by the next run
+        _remove(path)
 
 
 def _prepare(path: Path, key: str) -> None:
     """Make sure that the folder is there and holds nothing of another key and nothing half written."""
-    note = path / "key.txt"
+    if path.exists():
+        remove_leftovers(path)
+    note = path / NOTE
     if not note.is_file() or note.read_text() != key:
         if path.exists() and not note.is_file() and any(path.iterdir()):
             raise StorageError(f"{path} is not empty and no scratch folder of voxloop: choose another one")
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
         path.mkdir(parents=True)
         write_atomically(note, key.encode())
-    remove_leftovers(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, its note last: who is killed on the way leaves one that can be told from a stranger's."""
+    if not path.exists():
+        return
+    for each in path.iterdir():
+        if each.name != NOTE:
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+    (path / NOTE).unlink(missing_ok=True)
+    path.rmdir()

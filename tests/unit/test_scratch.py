@@ -1,0 +1,63 @@
+"""Folders of intermediate results, and processes that are killed while they make or remove one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxloop.errors import StorageError
+from voxloop.io.atomic import partial_path
+from voxloop.io.scratch import NOTE, scratch_folder
+
+
+def test_what_was_put_is_found_under_the_same_key_only(tmp_path: Path) -> None:
+    path = tmp_path / "scratch"
+    for key, found in (("a", False), ("a", True), ("b", False)):
+        with suppress(KeyboardInterrupt), scratch_folder(path, key) as folder:
+            assert folder.has("x") is found
+            folder.put("x", {"x": np.arange(3)})
+            raise KeyboardInterrupt
+    with scratch_folder(path, "b") as folder:
+        assert folder.get("x")["x"].tolist() == [0, 1, 2]
+    assert not path.exists()
+
+
+def test_killed_before_the_note_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "scratch"
+    path.mkdir()
+    partial_path(path / NOTE).write_bytes(b"half")
+    with scratch_folder(path, "key") as folder:
+        assert [file.name for file in folder.path.iterdir()] == [NOTE]
+
+
+@pytest.mark.parametrize("n_removed", range(4))
+def test_killed_while_it_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_removed: int) -> None:
+    path = tmp_path / "scratch"
+    unlink, left = Path.unlink, [n_removed]
+
+    def unlink_some(file: Path, missing_ok: bool = False) -> None:
+        if file.exists() and file.parent == path:
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+        unlink(file, missing_ok=missing_ok)
+
+    with suppress(KeyboardInterrupt), scratch_folder(path, "key") as folder:
+        for name in "abc":
+            folder.put(name, {"x": np.arange(3)})
+        monkeypatch.setattr(Path, "unlink", unlink_some)
+    monkeypatch.undo()
+    assert len(list(path.iterdir())) == 4 - n_removed
+    with scratch_folder(path, "another key") as folder:
+        assert [file.name for file in folder.path.iterdir()] == [NOTE]
+    assert not path.exists()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(StorageError, match="no scratch folder of voxloop"), scratch_folder(tmp_path, "key"):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
