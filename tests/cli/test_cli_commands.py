@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from voxloop.cli.main import main
 from voxloop.io import open_volume, save_volume
@@ -315,6 +316,12 @@ def test_commands_of_the_how_tos(voxloop, cells: Path, page: str) -> None:
     (cells / "slices").mkdir()
     for copy in ("new/a.tif", "new/b.tif", "new.tif"):
         shutil.copy(cells / "cells.tif", cells / copy)
+    shape = (16, 48, 48)
+    for name in ("a", "b"):
+        tifffile.imwrite(cells / "new" / f"{name}-mask.tif", np.ones(shape, np.uint8), photometric="minisblack")
+    film = np.random.default_rng(0).integers(0, 255, (10, *shape), np.uint8)
+    tifffile.imwrite(cells / "film.tif", film, imagej=True, metadata={"axes": "TZYX"})
+    (cells / "images.csv").write_text('image,name,crop\nnew/a.tif,left,":,:,0:24"\nnew/a.tif,right,":,:,24:"\n')
     text = (REPOSITORY / "docs" / "how-to" / f"{page}.md").read_text()
     commands = re.findall(r"^voxloop (.*)$", text, re.MULTILINE)
     assert len(commands) > 3
