@@ -105,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        # Whatever it is, users see one line and an exit code of its own; --debug is for who mends it.
         if options.debug:
             raise
         output.warn(f"internal error: {type(error).__name__}: {error} (--debug shows where)".replace("\n", " "))

@@ -24,8 +24,8 @@ from voxloop.errors import InputError
 from voxloop.features import FeatureTable
 from voxloop.project import models
 from voxloop.project.cache import ArrayCache, Entry
-from voxloop.project.folder import ProjectFolder
 from voxloop.project.history import History
+from voxloop.project.image_folder import ImageFolder
 from voxloop.project.record import Specs
 from voxloop.project.snapshot import Snapshot
 from voxloop.project.stages import (
@@ -50,7 +50,7 @@ Stage = Literal["supervoxels", "features", "prediction"]
 State = Literal["missing", "stale", "ready"]
 
 
-class ComputedProject(ProjectFolder):
+class ComputedProject(ImageFolder):
     """A project folder with what is computed from it, stage by stage; `Project` adds what is asked of the results."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -118,6 +118,7 @@ class Jobs:
         except VoxloopError as error:
             self._change(JobState(name, "failed", message=str(error)))
         except Exception as error:
+            # A fault in one job must not end the thread that runs the next.
             logger.exception("%s failed", name)
             self._change(JobState(name, "failed", message=f"internal error: {type(error).__name__}: {error}"))
         else:

@@ -25,7 +25,7 @@ def relink(
 ) -> tuple[tuple[ImageRecord, ...], list[Path]]:
     """Return the records of images of which some files have moved from `old` to `new`, and where those are now.
 
-    See `ProjectFolder.relink`, which says what is raised.
+    See `ImageFolder.relink`, which says what is raised.
     """
     known: list[Path] = []
     found: list[Path] = []
