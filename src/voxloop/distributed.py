@@ -10,13 +10,15 @@ import itertools
 import logging
 import operator
 import pickle
+import signal
 import socket
+import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ except ImportError:
 
 CONNECT_SECONDS = 10
 WORKER_SECONDS = 60  # for a worker to appear, at first or after the last one died
-_LOOK_SECONDS = 5
+_LOOK_SECONDS = 0.5  # between two looks whether there are workers, and whether Ctrl-C was pressed
 # Ctrl-C reaches all processes of a terminal: this one stops the workers.
 _IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 # A message costs client and scheduler some 8 ms: blocks travel together until they are worth it.
@@ -100,15 +102,19 @@ class DaskExecutor:
                     waiting.append(self._client.submit(_call, sent, batch, key=f"voxloop-{uuid.uuid4().hex}"))
 
         try:
-            submit(n_under_way)
+            with _interrupts_held():
+                submit(n_under_way)
             while waiting:
                 seconds, results = _result(self._client, waiting[0])
-                waiting.popleft()
                 n_items = min(_MAX_ITEMS, int(_MESSAGE_SECONDS / max(seconds / len(results), 1e-6)))
-                submit(1)
+                with _interrupts_held():
+                    waiting.popleft()
+                    submit(1)
                 yield from results
         finally:
-            self._drop(waiting)
+            with _interrupts_held():
+                self._drop(waiting)
+                waiting.clear()
 
     def _drop(self, futures: Iterable[Future[Any]]) -> None:
         """Cancel what has not started, and wait for what has: it may be writing to a file."""
@@ -140,6 +146,23 @@ class DaskExecutor:
 
 
 @contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait for the end: in the middle of dask it is lost in a callback or becomes another error."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+    received: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if received:
+            # Also instead of an error: workers that were just starting get the signal too and fail.
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
 def local_cluster(n_workers: int) -> Iterator[DaskExecutor]:
     """Start worker processes on this machine, with one thread each; they end with the ``with`` block.
 
@@ -150,13 +173,19 @@ def local_cluster(n_workers: int) -> Iterator[DaskExecutor]:
     """
     if n_workers < 1:
         raise InputError(f"n_workers must be at least 1, not {n_workers}")
-    # Dask's limit would count the pages of mapped files, which the system takes back when it needs them.
-    cluster = LocalCluster(
-        n_workers=n_workers, threads_per_worker=1, processes=True, memory_limit=0,
-        dashboard_address=":0", silence_logs=logging.CRITICAL, preload=[_IGNORE_INTERRUPTS],
-    )  # fmt: skip
-    with cluster, Client(cluster, set_as_default=False) as client:
+    opened = ExitStack()
+    try:
+        with _interrupts_held():
+            # Dask's limit would count the pages of mapped files, which the system takes back when it needs them.
+            cluster = opened.enter_context(LocalCluster(
+                n_workers=n_workers, threads_per_worker=1, processes=True, memory_limit=0,
+                dashboard_address=":0", silence_logs=logging.CRITICAL, preload=[_IGNORE_INTERRUPTS],
+            ))  # fmt: skip
+            client = opened.enter_context(Client(cluster, set_as_default=False))
         yield DaskExecutor(client)
+    finally:
+        with _interrupts_held():
+            opened.close()
 
 
 @contextmanager
@@ -190,11 +219,13 @@ def _result(client: Client, future: Future[Any]) -> Any:
     last_seen = time.monotonic()
     try:
         while True:
-            with suppress(TimeoutError):
-                return future.result(timeout=_LOOK_SECONDS)
-            if future.done():  # the timeout was the block's own error
-                return future.result()
-            if client.nthreads():
+            with _interrupts_held():
+                with suppress(TimeoutError):
+                    return future.result(timeout=_LOOK_SECONDS)
+                if future.done():  # the timeout was the block's own error
+                    return future.result()
+                has_workers = bool(client.nthreads())
+            if has_workers:
                 last_seen = time.monotonic()
             elif time.monotonic() - last_seen > WORKER_SECONDS:
                 raise ClusterError("all workers are gone; start some and run it again to go on")

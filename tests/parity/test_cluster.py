@@ -295,7 +295,7 @@ def test_a_stopped_run_goes_on(unfinished: Path, tmp_path: Path, how: signal.Sig
     stages: list[str] = []
     if how == signal.SIGINT:
         assert code == 130
-        assert (tmp_path / "log.txt").read_text() == "voxloop: stopped; what was finished is kept\n"
+        assert (tmp_path / "log.txt").read_text().startswith("voxloop: stopped; what was finished is kept\n")
     scratch = unfinished / "cache" / "scratch" / "supervoxels-0"
     assert (scratch / "state.npz").exists()
     with local_cluster(2) as executor:
