@@ -18,6 +18,7 @@ BENCHMARKS: tuple[Callable[[Size], Comparison], ...] = (
     features.voxels_scipy,
     forests.forest_fit,
     forests.forest_predict,
+    forests.live_screen,
     forests.live_update,
     forests.plane_search,
     scaling.training_grows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,42 @@ def live_update(size: Size) -> Comparison:
         ours=ours,
         theirs=theirs,
         check=lambda mine, other: _accuracies(size, mine.prediction.probabilities, other),
+        repeats=5,
+    )
+
+
+def live_screen(size: Size) -> Comparison:
+    """Return the comparison of the first answer after a stroke, one slice, with a forest of scikit-learn for it."""
+    n = CUBES_A_SIDE[size]
+    rows = table(n)
+    on_screen = np.arange(n**3).reshape(n, n, n)[n // 2].ravel()
+    request = replace(_request(n), visible=(on_screen + 1).astype(np.uint32))
+    *_, last = answer(request)
+    assert isinstance(last, LiveResult), last
+
+    def ours() -> LiveResult:
+        first = next(answer(request, before=last.classifier))
+        assert isinstance(first, LiveResult), first
+        assert np.array_equal(first.ids, request.visible)
+        return first
+
+    def theirs() -> NDArray[Any]:
+        forest = _extra_trees().fit(rows.values[rows.labelled], rows.classes[rows.labelled])
+        return forest.predict_proba(rows.values[on_screen])
+
+    def check(mine: LiveResult, other: NDArray[Any]) -> dict[str, float]:
+        right = rows.classes[on_screen]
+        accuracy = [float((p.argmax(axis=1) == right).mean()) for p in (mine.prediction.probabilities, other)]
+        assert accuracy[0] >= accuracy[1] - ACCURACY_LOSS, f"accuracy {accuracy[0]} against {accuracy[1]}"
+        return {"accuracy": accuracy[0], "accuracy theirs": accuracy[1]}
+
+    return Comparison(
+        name="live update, what is on screen",
+        work=f"{on_screen.size:,} of {rows.n:,} supervoxels, {N_LABELS} labels: until the slice changes",
+        peer="scikit-learn ExtraTreesClassifier, one forest only",
+        ours=ours,
+        theirs=theirs,
+        check=check,
         repeats=5,
     )
 
