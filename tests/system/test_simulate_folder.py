@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from benchmarks import active
 from voxloop.blocks import SerialExecutor, ThreadExecutor
@@ -92,6 +93,19 @@ def test_the_files_say_what_the_result_says(tmp_path: Path, small_sample: Sample
     assert all(float(b["low"]) <= float(b["mean"]) <= float(b["high"]) for b in bands)
 
 
+def test_parquet_holds_what_csv_holds(tmp_path: Path, small_sample: Sample) -> None:
+    texts = simulate(small_sample, tmp_path / "a").files
+    tables = simulate(small_sample, tmp_path / "a", table_format="parquet").files
+    for name in ("curves", "bands", "summary"):
+        table = parquet.read_table(tables[name]).to_pydict()
+        with texts[name].open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) > 1
+        assert list(rows[0]) == list(table)
+        for column, values in table.items():
+            assert ["" if v is None else str(v) for v in values] == [row[column] for row in rows]
+
+
 def test_a_folder_is_of_one_image_truth_and_split(tmp_path: Path, small_sample: Sample) -> None:
     simulate(small_sample, tmp_path / "a", strategies=["random"], repeats=1)
     flipped = replace(small_sample, truth=small_sample.truth[:, ::-1].copy())
@@ -108,6 +122,7 @@ def test_bad_input_makes_no_folder(tmp_path: Path, small_sample: Sample) -> None
     for options, words in (
         ({"repeats": 0}, "repeats must be 1 or more"),
         ({"strategies": []}, "at least one"),
+        ({"table_format": "xlsx"}, "table_format is 'xlsx'"),
         ({"strategies": ["random", "random"]}, "none twice"),
         ({"strategies": ["best"]}, "strategy is 'best'; expected one of random"),
         ({"n_learn": 16}, "n_learn"),

@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--radius", type=float, metavar="VOXELS", help="radius of a plane's patch (default: 12)")
     parser.add_argument("--repeats", type=int, default=10, metavar="N", help="curves of each strategy (default: 10)")
+    parser.add_argument(
+        "--tables", choices=("csv", "parquet"), default="csv", help="format of the tables (default: csv)"
+    )
     parser.add_argument("--seed", type=int, help="the same seed gives the same curves (default: 0)")
 
 
@@ -63,6 +66,7 @@ def run(options: argparse.Namespace, output: Output) -> None:
         spec=spec,
         n_learn=options.learn_slices,
         specs={"slic": {"size": options.size}} if options.size else {},
+        table_format=options.tables,
         executor=executor(options),
         progress=output.progress,
     )

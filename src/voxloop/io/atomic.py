@@ -92,7 +92,7 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     StorageError
         If the disk is full or writing is not permitted.
     """
-    _check_place(path, overwrite=overwrite)
+    check_place(path, overwrite=overwrite)
     temporary = partial_path(path)
     try:
         yield temporary
@@ -112,7 +112,7 @@ def replacing_resumably(path: Path, *, overwrite: bool, key: str) -> Iterator[tu
     ------
     As `replacing`.
     """
-    _check_place(path, overwrite=overwrite)
+    check_place(path, overwrite=overwrite)
     temporary = path.with_name(f".{path.name}.{key[:8]}{_PARTIAL}")
     log = DoneLog(temporary / _DONE)
     for earlier in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}/{_DONE}"):
@@ -132,7 +132,8 @@ def replacing_resumably(path: Path, *, overwrite: bool, key: str) -> Iterator[tu
         raise
 
 
-def _check_place(path: Path, *, overwrite: bool) -> None:
+def check_place(path: Path, *, overwrite: bool) -> None:
+    """Raise `MissingFileError` or `InputError` if `replacing` would not write there."""
     if not path.parent.is_dir():
         raise MissingFileError(f"cannot write {path}: the folder {path.parent} does not exist")
     if not overwrite and os.path.lexists(path):

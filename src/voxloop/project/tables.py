@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.errors import FormatError, InputError
-from voxloop.io.atomic import replacing, storing
+from voxloop.errors import InputError
+from voxloop.io.atomic import check_place
+from voxloop.io.columns import Columns, check_table_suffix, write_columns
 from voxloop.project.objects import find_objects
 from voxloop.project.paths import expand, has_field
 from voxloop.project.results import ImageResults
@@ -21,9 +21,6 @@ from voxloop.volume import Volume
 
 TableKind = Literal["supervoxels", "objects", "classes"]
 TABLES: tuple[TableKind, ...] = get_args(TableKind)
-Columns = dict[str, NDArray[Any]]
-
-_ROWS = 50_000  # of a CSV that are text at a time
 
 
 def make_table(kind: TableKind, results: ImageResults) -> Columns:
@@ -56,17 +53,14 @@ def planned_table(kind: TableKind, path: str | os.PathLike[str], *, name: str, d
     if kind not in _MAKERS:
         raise InputError(f"table is {kind!r}; expected one of {', '.join(TABLES)}")
     target = expand(path, dataset_dir=dataset_dir, nickname=name, result_type=kind)
-    if target.suffix.lower() not in _WRITERS:
-        raise FormatError(f"{target.name} names no format of tables; expected {' or '.join(_WRITERS)}")
+    check_table_suffix(target)
     return target
 
 
 def write_table(kind: TableKind, results: ImageResults, target: Path, *, overwrite: bool = False) -> None:
     """Write a table of an image to the file that `planned_table` names."""
-    with replacing(target, overwrite=overwrite) as temporary:
-        columns = make_table(kind, results)
-        with storing(target):
-            _WRITERS[target.suffix.lower()](temporary, columns)
+    check_place(target, overwrite=overwrite)  # before anything is computed
+    write_columns(target, make_table(kind, results), overwrite=overwrite)
 
 
 def _supervoxels(results: ImageResults) -> Columns:
@@ -147,35 +141,3 @@ _MAKERS: dict[TableKind, Callable[[ImageResults], Columns]] = {
     "objects": _objects,
     "classes": _classes,
 }
-
-
-def _write_csv(path: Path, columns: Columns) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(columns)
-        n = len(next(iter(columns.values())))
-        for start in range(0, n, _ROWS):
-            rows.writerows(zip(*(_texts(c[start : start + _ROWS]) for c in columns.values()), strict=True))
-
-
-def _texts(values: NDArray[Any]) -> list[Any]:
-    """Return values as a CSV writes them: numbers with the digits that their type has, truth as 0 and 1."""
-    if values.dtype == np.float32:
-        return [str(value) for value in values]
-    as_python: list[Any] = values.astype(np.uint8 if values.dtype.kind == "b" else values.dtype).tolist()
-    return as_python
-
-
-def _write_parquet(path: Path, columns: Columns) -> None:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ModuleNotFoundError:
-        raise InputError(
-            'a Parquet table needs pyarrow, which is not installed: pip install "voxloop[tables]"'
-        ) from None
-    table = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})
-    parquet.write_table(table, path)
-
-
-_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}

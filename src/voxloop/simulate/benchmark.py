@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -16,6 +14,7 @@ from pydantic import Field, ValidationError
 from voxloop.blocks import Executor, Progress, map_blocks
 from voxloop.errors import InputError, MissingFileError
 from voxloop.io.atomic import remove_leftovers, write_atomically
+from voxloop.io.columns import Columns, write_columns
 from voxloop.project import Project
 from voxloop.project.record import Specs
 from voxloop.samples import Sample
@@ -28,6 +27,7 @@ from voxloop.simulate.tables import ImageTables
 from voxloop.specs import ClassifierSpec, Spec, digest_of
 
 LEARN, JUDGE = 0, 1
+TableFormat = Literal["csv", "parquet"]
 _VERSION = 2  # of what a run computes; a new one makes stored runs stale
 _IDENTITY = "simulation.txt"
 
@@ -91,6 +91,7 @@ def run_simulation(
     spec: SimulationSpec | None = None,
     n_learn: int | None = None,
     specs: Mapping[str, Any] | None = None,
+    table_format: TableFormat = "csv",
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> SimulationResult:
@@ -116,6 +117,8 @@ def run_simulation(
         Slices along z (along y for a 2D image) that are labelled; the rest is scored. By default half.
     specs
         Choices for `Project.configure`; the others are the defaults.
+    table_format
+        Of the tables that are written: ``"csv"`` or ``"parquet"`` (``voxloop[tables]``).
     executor
         Runs the blocks of the image, then the curves.
     progress
@@ -124,11 +127,13 @@ def run_simulation(
     Raises
     ------
     InputError
-        If a strategy is unknown or named twice, `repeats` is below 1, the sample cannot be split, or `out` holds
-        something else.
+        If a strategy is unknown or named twice, `repeats` is below 1, the sample cannot be split, `out` holds
+        something else, or `table_format` is another one.
     """
     spec = spec or SimulationSpec()
     _check(strategies, repeats)
+    if table_format not in get_args(TableFormat):
+        raise InputError(f"table_format is {table_format!r}; expected one of {', '.join(get_args(TableFormat))}")
     task, classifier, base = _prepare(sample, out, n_learn=n_learn, specs=specs, executor=executor, progress=progress)
     runs = _Runs(out / "runs", task, spec, classifier, base)
     full = runs.fully_labelled(executor)
@@ -137,7 +142,7 @@ def run_simulation(
     points = [point for curve in curves for point in curve]
     summaries = summarise(points, task.main_measure, full=full[task.main_measure])
     result = SimulationResult(points, summaries, task.main_measure, full, task.oracle, runs.n_reused, {})
-    _write(result, sample.image.name, out)
+    _write(result, sample.image.name, out, table_format)
     return result
 
 
@@ -266,22 +271,12 @@ def _open_project(
     return project
 
 
-def _write(result: SimulationResult, name: str, out: Path) -> None:
+def _write(result: SimulationResult, name: str, out: Path, table_format: TableFormat) -> None:
     files = result.files
-    files["curves"], files["bands"] = out / "curves.csv", out / "bands.csv"
-    files["summary"], files["plot"] = out / "summary.csv", out / "curves.png"
-    files["project"] = out / "project.voxloop"
-    measures = list(dict.fromkeys(measure for point in result.points for measure in point.measures))
-    fields = ["strategy", "repeat", "round", "inputs", "labelled", "wrong"]
-    rows = [[*(getattr(p, f) for f in fields), *(p.measures.get(m, "") for m in measures)] for p in result.points]
-    _write_csv(files["curves"], [*fields, *measures], rows)
-    bands = [
-        [s.strategy, result.measure, *values]
-        for s in result.summaries
-        for values in zip(s.inputs, s.mean, s.low, s.high, strict=True)
-    ]
-    _write_csv(files["bands"], ["strategy", "measure", "inputs", "mean", "low", "high"], bands)
-    _write_csv(files["summary"], SUMMARY_COLUMNS, [summary_row(s, result) for s in result.summaries])
+    for table, columns in (("curves", _curves(result)), ("bands", _bands(result)), ("summary", _summary(result))):
+        files[table] = out / f"{table}.{table_format}"
+        write_columns(files[table], columns, overwrite=True)
+    files["plot"], files["project"] = out / "curves.png", out / "project.voxloop"
     draw_curves(
         files["plot"],
         result.summaries,
@@ -290,6 +285,26 @@ def _write(result: SimulationResult, name: str, out: Path) -> None:
         oracle=result.oracle[result.measure],
         title=name,
     )
+
+
+def _curves(result: SimulationResult) -> Columns:
+    measures = list(dict.fromkeys(measure for point in result.points for measure in point.measures))
+    fields = ["strategy", "repeat", "round", "inputs", "labelled", "wrong"]
+    rows = [[*(getattr(p, f) for f in fields), *(p.measures.get(m) for m in measures)] for p in result.points]
+    return _columns([*fields, *measures], rows)
+
+
+def _bands(result: SimulationResult) -> Columns:
+    rows = [
+        [s.strategy, result.measure, *(v.item() for v in values)]
+        for s in result.summaries
+        for values in zip(s.inputs, s.mean, s.low, s.high, strict=True)
+    ]
+    return _columns(["strategy", "measure", "inputs", "mean", "low", "high"], rows)
+
+
+def _summary(result: SimulationResult) -> Columns:
+    return _columns(SUMMARY_COLUMNS, [summary_row(s, result) for s in result.summaries])
 
 
 SUMMARY_COLUMNS = (
@@ -305,16 +320,15 @@ def summary_row(summary: CurveSummary, result: SimulationResult) -> list[Any]:
     return [
         summary.strategy, summary.n_repeats, result.measure, int(summary.inputs[-1]),
         final.mean, final.low, final.high, area.mean, area.low, area.high,
-        "" if summary.good_enough is None else int(summary.good_enough), summary.n_good_enough,
+        None if summary.good_enough is None else int(summary.good_enough), summary.n_good_enough,
         result.full[result.measure], result.oracle[result.measure],
     ]  # fmt: skip
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table; numbers with six digits, so that the file is the same wherever the sums were rounded alike."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row])
-    write_atomically(path, text.getvalue().encode())
+def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Columns:
+    """Return rows as columns; numbers with six digits, the same wherever the sums were rounded alike."""
+    columns: Columns = {}
+    for name, values in zip(names, zip(*rows, strict=True), strict=True):
+        rounded = [float(f"{value:.6g}") if isinstance(value, float) else value for value in values]
+        columns[name] = np.array(rounded, dtype=object if None in rounded else None)
+    return columns
