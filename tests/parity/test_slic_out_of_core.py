@@ -85,6 +85,13 @@ def test_files_instead_of_memory(image: Path, tmp_path: Path, masked: bool) -> N
     assert not (tmp_path / "scratch").exists()
 
 
+def test_more_supervoxels_than_memory(image: Path, caplog: pytest.LogCaptureFixture) -> None:
+    slic(open_volume(image), SPEC.changed(size=20, max_num_iter=1), memory=MEMORY, block_shape=BLOCK)
+    assert caplog.messages == [
+        "12,288 supervoxels take about 0.0027 GB of memory, more than the 0.001 GB it may take; larger ones take less"
+    ]
+
+
 def test_other_processes_are_sent_little(image: Path, expected: Supervoxels, tmp_path: Path) -> None:
     executor = ByPickle()
     out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.uint32, SHAPE)

@@ -31,7 +31,7 @@ def test_pieces_are_the_connected_components(n_labels: int, shape: tuple[int, in
         )
         for b in blocks
     ]
-    pieces, numbers = gather(parts, relative_spacing=(1, 1, 1), join_by="contact")
+    pieces, numbers = gather(parts, scratch, relative_spacing=(1, 1, 1), join_by="contact")
     number_blocks(blocks, numbers, scratch=scratch, out=out, work=Work(SerialExecutor(), None))
     expected, n = cc3d.connected_components(labels.astype(np.uint32), connectivity=6, return_N=True)
     assert len(pieces.sums) == n

@@ -215,7 +215,7 @@ DAMAGES = {
     "labels of another shape": (LABELS, replace("labels", lambda a: a[:-1])),
     "labels of another dtype": (LABELS, replace("labels", lambda a: a.astype(np.float32))),
     "labels missing": (LABELS, drop("labels")),
-    "edges above n": (TABLES, edit("edges", set_at((3, 1), 10**12))),
+    "edges above n": (TABLES, edit("edges", set_at((3, 1), 10**9))),
     "edges below 1": (TABLES, edit("edges", set_at((3, 0), 0))),
     "edges of three": (TABLES, replace("edges", lambda a: np.concatenate([a, a[:, :1]], axis=1))),
     "edges of floats": (TABLES, replace("edges", lambda a: a.astype(np.float64))),

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from voxloop.blocks import partition
-from voxloop.io.scratch import Memory
+from voxloop.io.scratch import Folder, Memory, Scratch
 from voxloop.kernels import contingency as contingency_kernel
 from voxloop.kernels import fragments as kernel
 from voxloop.kernels import pieces as pieces_kernel
@@ -89,27 +92,32 @@ def test_sums_over_groups(jitted: bool) -> None:
 @pytest.mark.parametrize("order", [1, -1])
 def test_choice_of_a_neighbour(jitted: bool, order: int) -> None:
     choose = pieces_kernel.choose_neighbours if jitted else pieces_kernel.choose_neighbours.py_func
-    colours = np.array([[0.0], [5.0], [3.0], [3.0], [9.0]])
+    sums = np.array([[n, 0, 0, 0, n * colour] for n, colour in ((2, 0), (1, 5), (4, 3), (1, 3), (9, 9))])
+    new = np.arange(5)[::order]  # the lowest piece chooses, or the highest
+    moved = sums[new]
 
     def chosen(areas: dict[tuple[int, int], int]) -> int:
-        pairs, area = np.array(list(areas))[::order], np.array(list(areas.values()))[::order]
-        result = choose(np.ascontiguousarray(pairs, np.int32), area, colours, np.arange(5) == 0)
-        np.testing.assert_array_equal(result[1:], [1, 2, 3, 4])
-        return int(result[0])
+        contacts = sorted((*sorted((int(new[a]), int(new[b]))), area) for (a, b), area in areas.items())
+        low, higher, area = np.array(contacts).T
+        starts = np.searchsorted(low, np.arange(6))
+        result = choose(starts, higher.astype(np.int32), np.ascontiguousarray(area), moved, new == 0)
+        assert (np.delete(result, new[0]) == np.delete(np.arange(5), new[0])).all()
+        return int(new[result[new[0]]])
 
     assert chosen({(0, 1): 1, (0, 4): 2}) == 4  # the largest contact
     assert chosen({(0, 1): 2, (0, 2): 2, (0, 4): 2}) == 2  # the closest intensity
-    assert chosen({(0, 2): 2, (0, 3): 2}) == 2  # the lower id
+    assert chosen({(0, 2): 2, (0, 3): 2}) == (2 if order == 1 else 3)  # the lower id
     assert chosen({(1, 2): 2}) == 0  # no neighbour
 
 
 def pieces_of(labels: np.ndarray, spacing=ISOTROPIC) -> Pieces:
     image = np.zeros((1, *labels.shape), np.int16)
     (whole,) = partition(labels.shape, labels.shape)
+    scratch = Memory()
     block = cut_block(
-        labels.astype(np.int32), image, whole, labels.shape, Memory(), relative_spacing=spacing, outside=-2
+        labels.astype(np.int32), image, whole, labels.shape, scratch, relative_spacing=spacing, outside=-2
     )
-    return gather([block], relative_spacing=spacing, join_by="contact")[0]
+    return gather([block], scratch, relative_spacing=spacing, join_by="contact")[0]
 
 
 def test_small_pieces_join_in_rounds_until_none_is_left() -> None:
@@ -118,6 +126,34 @@ def test_small_pieces_join_in_rounds_until_none_is_left() -> None:
     assert left.sums[:, 0].min() >= 5
     assert left.sums[:, 0].sum() == row.size
     assert (np.diff(group) >= 0).all()  # along a line pieces stay in order
+
+
+def joined_in(scratch: Scratch, labels: np.ndarray) -> tuple[Pieces, np.ndarray, int]:
+    """Return pieces, groups, and the most bytes that numpy takes while they are joined."""
+    blocks = [
+        cut_block(
+            np.ascontiguousarray(labels[block.inner.slices]), np.zeros((2, *block.inner.shape), np.int16), block,
+            labels.shape, scratch, relative_spacing=ISOTROPIC, outside=-2,
+        )
+        for block in partition(labels.shape, (16, 32, 32))
+    ]  # fmt: skip
+    tracemalloc.start()
+    pieces, _ = gather(blocks, scratch, relative_spacing=ISOTROPIC, join_by="contact")
+    pieces, group = absorb_small(pieces, min_size=4)
+    n_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return pieces, group, n_bytes
+
+
+def test_tables_in_a_folder_take_little_memory(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 2, (48, 64, 64)).astype(np.int32)
+    labels[::2, ::2, ::2] = np.arange(labels.size // 8).reshape(24, 32, 32)  # pieces of one voxel, six contacts each
+    in_memory, expected, much = joined_in(Memory(), labels)
+    in_files, group, little = joined_in(Folder(tmp_path), labels)
+    np.testing.assert_array_equal(group, expected)
+    for name in ("sums", "starts", "higher", "area"):
+        np.testing.assert_array_equal(getattr(in_files, name), getattr(in_memory, name))
+    assert little < 120 * len(group) < much
 
 
 def test_a_piece_without_neighbours_stays_and_zero_keeps_all() -> None:

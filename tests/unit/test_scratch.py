@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from voxloop.errors import StorageError
 from voxloop.io.atomic import partial_path
-from voxloop.io.scratch import NOTE, scratch_folder
+from voxloop.io.scratch import NOTE, Folder, Memory, scratch_folder
 
 
 def test_what_was_put_is_found_under_the_same_key_only(tmp_path: Path) -> None:
@@ -23,6 +25,35 @@ def test_what_was_put_is_found_under_the_same_key_only(tmp_path: Path) -> None:
     with scratch_folder(path, "b") as folder:
         assert folder.get("x")["x"].tolist() == [0, 1, 2]
     assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+def test_arrays_to_write_to(kind: str, tmp_path: Path) -> None:
+    scratch = Memory() if kind == "memory" else Folder(tmp_path)
+    one, other = scratch.zeros((3, 5), np.int64), scratch.zeros((3, 5), np.int64)
+    assert not one.any()
+    one[1] = 7
+    assert one.sum() == 35
+    assert not other.any()
+    assert scratch.zeros((0, 4), np.int32).shape == (0, 4)
+    assert list(tmp_path.iterdir()) == []  # nothing is left when the process is killed
+
+
+def test_no_space_for_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(StorageError, match="No space left"):
+        Folder(tmp_path).zeros((3,), np.int64)
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+def test_some_of_the_arrays_under_a_name(kind: str, tmp_path: Path) -> None:
+    scratch = Memory() if kind == "memory" else Folder(tmp_path)
+    scratch.put("x", {"a": np.arange(3), "b": np.arange(4)})
+    assert set(scratch.get("x")) == {"a", "b"}
+    assert set(scratch.get("x", "b")) == {"b"}
 
 
 def test_killed_before_the_note_was_written(tmp_path: Path) -> None:

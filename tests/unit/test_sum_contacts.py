@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxloop.kernels.pieces import FEW, count_contacts, merge_contacts, place_contacts
-from voxloop.supervoxels.connectivity import _Rows
 
 GROUPS = np.array([0, 1, 2, 3, 4, 5, 6, 1], np.int32)  # the last piece belongs to the second
 PIECES = st.integers(0, 7)
@@ -26,9 +26,10 @@ def summed(entries: list[tuple[int, int, int]], groups: np.ndarray, n: int, *, j
     ends = np.cumsum(ends)
     higher, area = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.int64)
     place(touching, areas, groups, ends, higher, area)
-    pairs = merge(ends[:n], higher, area)
-    assert pairs.tolist() == sorted(pairs.tolist())
-    return {(a, b): total for (a, b), total in zip(pairs.tolist(), area[: len(pairs)].tolist(), strict=True)}
+    starts = merge(ends[:n], higher, area)
+    rows = [slice(start, stop) for start, stop in itertools.pairwise(starts.tolist())]
+    assert all((np.diff(higher[row]) > 0).all() for row in rows)
+    return {(a, b): int(total) for a, row in enumerate(rows) for b, total in zip(higher[row], area[row], strict=True)}
 
 
 def by_hand(entries: list[tuple[int, int, int]], groups: np.ndarray) -> Counter[tuple[int, int]]:
@@ -66,14 +67,3 @@ def test_a_piece_with_many_neighbours(jitted: bool) -> None:
 def test_nothing_touches() -> None:
     assert summed([(1, 7, 2)], GROUPS, 7) == {}
     assert summed([], GROUPS, 7) == {}
-
-
-def test_rows_spill_into_further_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Rows, "CAPACITY", 5)
-    rows, parts = _Rows(), [np.arange(2 * n).reshape(n, 2) for n in (3, 0, 12, 1)]
-    for part in parts:
-        rows.append(part)
-    kept = rows.parts()
-    assert [len(part) for part in kept] == [5, 5, 5, 1]
-    np.testing.assert_array_equal(np.concatenate(kept), np.concatenate(parts))
-    assert rows.parts() == []

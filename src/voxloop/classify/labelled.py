@@ -157,8 +157,10 @@ def _touching_of_one_class(labels: SupervoxelLabels, graph: Adjacency) -> tuple[
     """Return the pairs of labels, by their place, whose supervoxels touch and have one class."""
     place = np.full(graph.n + 1, -1, np.int64)
     place[labels.ids] = np.arange(labels.n)
-    a, b = place[graph.edges].T
-    both = (a >= 0) & (b >= 0)
-    a, b = a[both], b[both]
+    found = [np.empty((0, 2), np.int64)]
+    for edges, _ in graph.parts():
+        pairs = place[edges]
+        found.append(pairs[(pairs >= 0).all(axis=1)])
+    a, b = np.concatenate(found).T
     same = labels.classes[a] == labels.classes[b]
     return a[same], b[same]

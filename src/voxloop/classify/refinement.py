@@ -272,11 +272,12 @@ def pool(of_supervoxels: NDArray[np.float32], of_voxels: NDArray[np.float32], we
 def undecided(prediction: Prediction, graph: Adjacency) -> NDArray[np.bool_]:
     """Return which supervoxels (n,) may hold voxels of another class: at a predicted boundary, or unsure."""
     segmentation = prediction.segmentation
-    a, b = graph.edges.T.astype(np.int64) - 1
-    differ = segmentation[a] != segmentation[b]
     found: NDArray[np.bool_] = prediction.probabilities.max(axis=1) < SURE
-    found[a[differ]] = True
-    found[b[differ]] = True
+    for edges, _ in graph.parts():
+        a, b = edges.T - 1
+        differ = segmentation[a] != segmentation[b]
+        found[a[differ]] = True
+        found[b[differ]] = True
     return found
 
 

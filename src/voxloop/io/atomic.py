@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from voxloop.errors import Cancelled, ClusterError, InputError, MissingFileError, StorageError, VoxloopError
 from voxloop.io.done_log import DoneLog
@@ -219,6 +221,19 @@ def _swap(folder: Path, *, new: list[Path], old: list[Path], aside: Path) -> Non
         if len(done) == len(moves) or not any(aside.iterdir()):
             shutil.rmtree(aside, ignore_errors=True)
     sync(folder)
+
+
+def reserve(file: IO[Any], n_bytes: int, folder: Path) -> None:
+    """Make an open file of `folder` `n_bytes` long, with all of that space on the disk, or raise `OSError`.
+
+    Writing to the memory map of a file with holes kills the process when the disk is full.
+    """
+    file.truncate(n_bytes)
+    file.flush()
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+    elif shutil.disk_usage(folder).free < n_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _flush(path: Path) -> None:

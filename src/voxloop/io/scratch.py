@@ -12,15 +12,16 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from voxloop.blocks import Block
 from voxloop.errors import StorageError
-from voxloop.io.atomic import partial_path, remove_leftovers, storing, write_atomically
+from voxloop.io.atomic import partial_path, remove_leftovers, reserve, storing, write_atomically
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -40,11 +41,14 @@ class Scratch(Protocol):
     def put(self, name: str, arrays: Arrays) -> None:
         """Keep arrays under a name, instead of what was there before."""
 
-    def get(self, name: str) -> Arrays:
-        """Return the arrays under a name."""
+    def get(self, name: str, *keys: str) -> Arrays:
+        """Return the arrays under a name; if keys are given, only these have to be there."""
 
     def drop(self, name: str) -> None:
         """Forget what is under a name, if anything."""
+
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array of zeros to write to; where it is kept is free again when it is let go."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,18 @@ class Memory:
         """Keep arrays under a name, instead of what was there before."""
         self._kept[name] = arrays
 
-    def get(self, name: str) -> Arrays:
-        """Return the arrays under a name."""
-        return self._kept[name]
+    def get(self, name: str, *keys: str) -> Arrays:
+        """Return the arrays under a name, or those of `keys` alone."""
+        kept = self._kept[name]
+        return {key: kept[key] for key in keys or kept}
 
     def drop(self, name: str) -> None:
         """Forget what is under a name, if anything."""
         self._kept.pop(name, None)
+
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array of zeros."""
+        return np.zeros(shape, dtype)
 
 
 @dataclass(frozen=True)
@@ -101,8 +110,8 @@ class Folder:
         finally:
             partial.unlink(missing_ok=True)
 
-    def get(self, name: str) -> Arrays:
-        """Return the arrays under a name.
+    def get(self, name: str, *keys: str) -> Arrays:
+        """Return the arrays under a name, or those of `keys` alone.
 
         Raises
         ------
@@ -111,13 +120,28 @@ class Folder:
         """
         try:
             with np.load(self._file(name), allow_pickle=False) as stored:
-                return dict(stored)
+                return {key: stored[key] for key in keys or stored}
         except (zipfile.BadZipFile, ValueError, EOFError) as error:
             raise StorageError(f"{self._file(name)} is damaged; delete it to compute it again") from error
 
     def drop(self, name: str) -> None:
         """Forget what is under a name, if anything."""
         self._file(name).unlink(missing_ok=True)
+
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return the memory map of a file without a name, full of zeros, that goes with the array.
+
+        Raises
+        ------
+        StorageError
+            If there is no space on the disk for all of it.
+        """
+        n_bytes = prod(shape) * np.dtype(dtype).itemsize
+        if n_bytes == 0:  # there is nothing to map
+            return np.zeros(shape, dtype)
+        with storing(self.path), tempfile.TemporaryFile(dir=self.path) as file:
+            reserve(file, n_bytes, self.path)
+            return np.asarray(np.memmap(file, np.dtype(dtype), mode="r+", shape=shape))
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.npz"

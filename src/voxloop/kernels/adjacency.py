@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 @njit(cache=True, nogil=True)
 def find_neighbours(
-    edges: NDArray[np.int64], area: NDArray[np.float64], n: int
+    edges: NDArray[np.signedinteger[Any]], area: NDArray[np.float64], n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
     """Return where the rows of 0..n-1 begin (n + 1,), the neighbours of each, ascending, and their shares of its area.
 

@@ -10,7 +10,6 @@ from voxloop.kernels.fragments import unite
 
 Bool = NDArray[np.bool_]
 Int32 = NDArray[np.int32]
-Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 FEW = 64
@@ -99,40 +98,33 @@ def place_contacts(pairs: Int32, area: Int64, group: Int32, ends: Int64, higher:
 
 
 @njit(cache=True, nogil=True)
-def merge_contacts(ends: Int64, higher: Int32, area: Int64) -> Int32:
-    """Sum up the contacts of each pair of groups, in place.
+def merge_contacts(ends: Int64, higher: Int32, area: Int64) -> Int64:
+    """Sort the contacts of each group and sum up those with the same other group, in place.
 
     Parameters
     ----------
     ends, higher, area
-        After `place_contacts`; the first k entries of `area` become the sums.
+        After `place_contacts`; the contacts that are left move to the front of `higher` and `area`.
 
     Returns
     -------
-    int32 (k, 2)
-        The pairs a < b, sorted.
+    int64 (n + 1,)
+        Where those of each group start, and the end of the last.
     """
-    number = np.zeros(ends.size, np.int64)
+    starts = np.zeros(ends.size + 1, np.int64)
     k, start = 0, 0
     for low in range(ends.size):
         end = ends[low]
         _sort(higher[start:end], area[start:end])
-        first = k
         for i in range(start, end):
-            if k > first and higher[k - 1] == higher[i]:
+            if k > starts[low] and higher[k - 1] == higher[i]:
                 area[k - 1] += area[i]
             else:
                 higher[k], area[k] = higher[i], area[i]
                 k += 1
-        number[low] = k - first
         start = end
-    pairs = np.empty((k, 2), np.int32)
-    k = 0
-    for low in range(ends.size):
-        for _ in range(number[low]):
-            pairs[k, 0], pairs[k, 1] = low, higher[k]
-            k += 1
-    return pairs
+        starts[low + 1] = k
+    return starts
 
 
 @njit(cache=True, nogil=True)
@@ -152,37 +144,47 @@ def _sort(keys: Int32, values: Int64) -> None:
 
 
 @njit(cache=True, nogil=True)
-def choose_neighbours(pairs: Int32, area: Int64, colours: Float64, small: Bool) -> Int32:
+def choose_neighbours(starts: Int64, higher: Int32, area: Int64, sums: Int64, small: Bool) -> Int32:
     """Return for each small piece the neighbour to join, for each other itself.
 
     The neighbour of the largest contact; among equals the one of the closest mean intensities, then the lower id.
 
     Parameters
     ----------
-    pairs
-        int32 (m, 2), pieces that touch; each pair once.
-    area
-        int64 (m,), area of contact.
-    colours
-        float64 (n, c), mean intensities.
+    starts, higher, area
+        int64 (n + 1,), int32 (m,) and int64 (m,): where the contacts of each piece with higher ones start, these others
+        and the areas; each pair once.
+    sums
+        int64 (n, 4 + c), number of voxels, three sums that do not matter here, sums of the intensities.
     small
         bool (n,), which pieces are to join another.
     """
-    n = small.size
-    chosen = np.arange(n, dtype=np.int32)
-    largest = np.zeros(n, np.int64)
-    closest = np.zeros(n, np.float64)
-    for i in range(pairs.shape[0]):
-        contrast = 0.0
-        for c in range(colours.shape[1]):
-            difference = colours[pairs[i, 0], c] - colours[pairs[i, 1], c]
-            contrast += difference * difference
-        for side in range(2):
-            a, b = pairs[i, side], pairs[i, 1 - side]
-            if not small[a] or area[i] < largest[a]:
-                continue
-            tie = area[i] == largest[a]
-            if tie and (contrast > closest[a] or (contrast == closest[a] and b > chosen[a])):
-                continue
-            chosen[a], largest[a], closest[a] = b, area[i], contrast
+    chosen = np.arange(small.size, dtype=np.int32)
+    largest = np.zeros(small.size, np.int64)
+    for low in range(small.size):
+        for i in range(starts[low], starts[low + 1]):
+            for side in range(2):
+                piece, other = (low, higher[i]) if side == 0 else (higher[i], low)
+                if small[piece] and (
+                    area[i] > largest[piece]
+                    or (area[i] == largest[piece] and _is_closer(sums, piece, other, chosen[piece]))
+                ):
+                    chosen[piece], largest[piece] = other, area[i]
     return chosen
+
+
+@njit(cache=True, nogil=True)
+def _is_closer(sums: Int64, piece: int, other: int, than: int) -> bool:
+    """Return whether the mean intensities of a piece are closer to one piece than to another, or as close and lower."""
+    contrast, known = _contrast(sums, piece, other), _contrast(sums, piece, than)
+    return contrast < known or (contrast == known and other < than)
+
+
+@njit(cache=True, nogil=True)
+def _contrast(sums: Int64, a: int, b: int) -> float:
+    """Return the squared distance of the mean intensities of two pieces."""
+    total = 0.0
+    for c in range(4, sums.shape[1]):
+        difference = sums[a, c] / sums[a, 0] - sums[b, c] / sums[b, 0]
+        total += difference * difference
+    return total

@@ -6,10 +6,8 @@ says where in the files the values are, so that nothing in them has to be interp
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -24,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from voxloop.errors import InputError
-from voxloop.io.atomic import folder_written_atomically, partial_path, remove_leftovers, storing
+from voxloop.io.atomic import folder_written_atomically, partial_path, remove_leftovers, reserve, storing
 from voxloop.io.mapped import map_array
 
 logger = logging.getLogger(__name__)
@@ -215,13 +213,7 @@ def _reserve(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> _StoredArr
     with path.open("xb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": shape})
         stored = _StoredArray(dtype=kind.str, shape=shape, offset=file.tell())
-        file.truncate(stored.n_bytes)
-        file.flush()
-        # Writing to a memory map of a file with holes kills the process when the disk is full.
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, stored.n_bytes)
-        elif shutil.disk_usage(path.parent).free < stored.n_bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        reserve(file, stored.n_bytes, path.parent)
     return stored
 
 

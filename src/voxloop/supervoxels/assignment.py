@@ -18,9 +18,10 @@ from voxloop.io.scratch import Scratch
 from voxloop.kernels import slic as kernel
 from voxloop.kernels.crumbs import RIM, dissolve_crumbs
 from voxloop.supervoxels.arrays import NO_MASK, inside_box
-from voxloop.supervoxels.connectivity import BlockFragments, cut_block, face_areas
+from voxloop.supervoxels.connectivity import BlockFragments, cut_block, face_areas, table_name
 from voxloop.supervoxels.grid import SeedGrid, means
 from voxloop.supervoxels.intensity import LEVELS, Scaling, scale_block
+from voxloop.supervoxels.model import ROWS
 from voxloop.volume import ArrayLike, Spacing, Volume
 
 
@@ -34,16 +35,26 @@ class Clusters:
     @classmethod
     def from_sums(cls, sums: NDArray[np.int64]) -> Clusters:
         """Return the clusters whose voxels (none of them empty) add up to `sums` (n, 4 + c)."""
-        mean = means(sums)
-        return cls(mean[:, :3], mean[:, 3:].astype(np.float32))
+        n, n_columns = sums.shape
+        return cls(np.zeros((n, 3)), np.zeros((n, n_columns - 4), np.float32)).moved(sums)
 
     def moved(self, sums: NDArray[np.int64]) -> Clusters:
         """Return the clusters after their voxels became those of `sums`; one without voxels stays where it is."""
-        kept = np.flatnonzero(sums[:, 0])
-        new = Clusters.from_sums(sums[kept])
         centers, colours = self.centers.copy(), self.colours.copy()
-        centers[kept], colours[kept] = new.centers, new.colours
+        for first in range(0, len(sums), ROWS):
+            kept = first + np.flatnonzero(sums[first : first + ROWS, 0])
+            mean = means(sums[kept])
+            centers[kept], colours[kept] = mean[:, :3], mean[:, 3:]
         return Clusters(centers, colours)
+
+    def farthest_from(self, others: Clusters, steps_per_voxel: NDArray[np.float64]) -> float:
+        """Return by how many steps the centre that moved most differs from where it was in `others`."""
+        farthest = 0.0
+        for first in range(0, len(self.centers), ROWS):
+            rows = slice(first, first + ROWS)
+            steps = np.abs(self.centers[rows] - others.centers[rows]) * steps_per_voxel
+            farthest = max(farthest, float(np.linalg.norm(steps, axis=1).max()))
+        return farthest
 
 
 @dataclass(frozen=True)
@@ -151,7 +162,7 @@ class Tiles:
 
     def is_cut(self, block: Block) -> bool:
         """Whether a block's fragments are kept."""
-        return self.scratch.has(f"table-{block.index}")
+        return self.scratch.has(table_name(block.index))
 
     def get(self, block: Block) -> Tile:
         """Return a block."""
@@ -278,21 +289,19 @@ class Cutter:
     relative_spacing: Spacing
 
     def __call__(self, item: BlockClusters) -> BlockFragments:
-        """Put the numbers of a block's fragments into the scratch space, return their table.
+        """Return the fragments of a block, after they were put into the scratch space by `cut_block`.
 
         A block that was cut before is not cut again. Its image is not needed any more and forgotten.
         """
         tiles, block = self.assigner.tiles, item.block
         if tiles.is_cut(block):
-            return BlockFragments.from_arrays(block, tiles.scratch.get(f"table-{block.index}"))
+            return BlockFragments.of(block, tiles.scratch)
         tile = tiles.get(block)
         values = np.append(item.ids, [kernel.UNREACHED])  # local label -1 picks the last
         fragments = cut_block(
             self._labels(tile, item), tile.image_of(block.inner), block, tiles.shape, tiles.scratch,
             relative_spacing=self.relative_spacing, outside=kernel.OUTSIDE, values=values,
         )  # fmt: skip
-        if tiles.scratch.outlives_process:
-            tiles.scratch.put(f"table-{block.index}", fragments.to_arrays())
         tiles.drop(block)
         return fragments
 

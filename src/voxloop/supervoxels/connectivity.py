@@ -1,15 +1,16 @@
 """From the fragments of the blocks to connected supervoxels: one union-find over the table.
 
-Every block reports its fragments (6-connected pieces of one cluster), what they hold and what they touch, and the
-planes of fragments at its faces. There is no further look at voxels, and what follows depends on pieces of the whole
-volume only, not on the blocks they came in.
+Every block reports its fragments (6-connected pieces of one cluster) and the planes of them at its faces. Once it is
+known what belongs together, what the fragments hold and touch is read block by block from where the block has put it:
+all at once that is several times what the supervoxels themselves take. There is no further look at voxels, and what
+follows depends on pieces of the whole volume only, not on the blocks they came in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from voxloop.kernels.fragments import fragments
 from voxloop.kernels.pieces import add_rows, choose_neighbours, count_contacts, join, merge_contacts, place_contacts
 from voxloop.supervoxels.arrays import Work
 from voxloop.supervoxels.grid import means
-from voxloop.supervoxels.model import Adjacency, SlicReport, Supervoxels
+from voxloop.supervoxels.model import ROWS, Adjacency, SlicReport, Supervoxels
 from voxloop.volume import ArrayLike, Spacing
 
 Ids = NDArray[np.int64]
@@ -33,7 +34,7 @@ AREA_UNITS = 2**16  # to a face between two voxels of the finest spacing: areas 
 
 @dataclass(frozen=True)
 class BlockFragments:
-    """The fragments of one block.
+    """The fragments of one block, without what they hold and touch, which is kept for `gather` in the scratch space.
 
     Attributes
     ----------
@@ -43,10 +44,6 @@ class BlockFragments:
         int64 (f,), the label or cluster that a fragment is a piece of.
     first
         int64 (f,), its first voxel in the flattened volume.
-    sums
-        int64 (f, 4 + c), number of voxels, sums of z, y, x and of the intensities.
-    pairs, area
-        int32 (m, 2) fragments that touch, counted from 0, and int64 (m,) their area of contact in `AREA_UNITS`.
     low_z, low_y, low_x, high_z, high_y, high_x
         Fragments (0 outside, else from 1) in the first and in the last plane along each axis.
     """
@@ -54,9 +51,6 @@ class BlockFragments:
     block: Block
     values: Ids
     first: Ids
-    sums: Ids
-    pairs: Int32
-    area: Ids
     low_z: NDArray[Any]
     low_y: NDArray[Any]
     low_x: NDArray[Any]
@@ -79,9 +73,9 @@ class BlockFragments:
         return {field.name: getattr(self, field.name) for field in fields(self)[1:]}
 
     @classmethod
-    def from_arrays(cls, block: Block, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the table of a block that `to_arrays` took apart."""
-        return cls(block, **arrays)
+    def of(cls, block: Block, scratch: Scratch) -> Self:
+        """Return the fragments of a block that has been cut."""
+        return cls(block, **scratch.get(table_name(block.index), *(field.name for field in fields(cls)[1:])))
 
 
 def cut_block(
@@ -95,7 +89,10 @@ def cut_block(
     outside: int,
     values: Ids | None = None,
 ) -> BlockFragments:
-    """Cut one block into fragments, put their numbers (from 1, 0 outside) into the scratch space, return their table.
+    """Cut one block into fragments.
+
+    Their numbers (from 1, 0 outside) are put into the scratch space for `NumberBlock`, and after them all about them
+    for `gather`: values, first, sums, pairs and area as in `kernels.fragments.fragments`, and the planes at the faces.
 
     Parameters
     ----------
@@ -108,7 +105,7 @@ def cut_block(
     shape
         Shape of the volume.
     scratch
-        Where the numbers go, for `NumberBlock` to find.
+        Where all of that goes.
     relative_spacing
         Of a voxel (z, y, x), for the areas of contact.
     outside
@@ -121,7 +118,9 @@ def cut_block(
     compact = numbered.astype(np.uint16) if len(own) < 2**16 else numbered
     scratch.put(_fragments_name(block), {"fragments": compact})
     planes = [np.take(compact, i, axis) for i in (0, -1) for axis in range(3)]
-    return BlockFragments(block, own if values is None else values[own], first, sums, pairs, area, *planes)
+    found = BlockFragments(block, own if values is None else values[own], first, *planes)
+    scratch.put(table_name(block.index), {**found.to_arrays(), "sums": sums, "pairs": pairs, "area": area})
+    return found
 
 
 def face_areas(relative_spacing: Spacing) -> Ids:
@@ -133,6 +132,11 @@ def face_areas(relative_spacing: Spacing) -> Ids:
 
 def _fragments_name(block: Block) -> str:
     return f"fragments-{block.index}"
+
+
+def table_name(index: int) -> str:
+    """Return the name in the scratch space of what is known of the fragments of a block; there once it is cut."""
+    return f"table-{index}"
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,24 @@ class NumberBlock:
         self.out[block.inner.slices] = lookup[self.scratch.get(_fragments_name(block))["fragments"]]
 
 
+class Contacts(NamedTuple):
+    """Things that touch.
+
+    Attributes
+    ----------
+    pairs
+        int32 (m, 2), two of them.
+    area
+        int64 (m,), in `AREA_UNITS`.
+    group
+        int32, the piece of each thing.
+    """
+
+    pairs: Int32
+    area: Ids
+    group: Int32
+
+
 @dataclass(frozen=True)
 class Pieces:
     """Pieces of the volume, in the order of their first voxels.
@@ -160,49 +182,62 @@ class Pieces:
     ----------
     sums
         int64 (n, 4 + c), number of voxels, sums of z, y, x and of the intensities.
-    pairs, area
-        int32 (m, 2) pieces a < b that touch, sorted, and int64 (m,) their area of contact in `AREA_UNITS`.
+    starts, higher, area
+        int64 (n + 1,), int32 (m,) and int64 (m,): where the contacts of each piece with higher ones start, these
+        others, ascending, and the areas in `AREA_UNITS`.
+    scratch
+        Where such tables are kept.
     """
 
     sums: Ids
-    pairs: Int32
+    starts: Ids
+    higher: Int32
     area: Ids
+    scratch: Scratch
+
+    @classmethod
+    def joining(cls, sums: Ids, contacts: Callable[[], Iterable[Contacts]], scratch: Scratch) -> Self:
+        """Return the pieces that hold `sums`; `contacts` are asked for twice, the second time to be put in place."""
+        n = len(sums)
+        ends = np.zeros(n + 1, np.int64)
+        for part in contacts():
+            count_contacts(part.pairs, part.group, ends)
+        np.cumsum(ends, out=ends)
+        higher, area = scratch.zeros((ends[-1],), np.int32), scratch.zeros((ends[-1],), np.int64)
+        for part in contacts():
+            place_contacts(*part, ends, higher, area)
+        starts = merge_contacts(ends[:n], higher, area)
+        return cls(sums, starts, higher[: starts[-1]], area[: starts[-1]], scratch)
 
     def joined(self, pairs: Int32) -> tuple[Pieces, Int32]:
         """Return the pieces after those of each pair became one, and the new number of each old piece."""
         group, n = join(len(self.sums), pairs)
-        return Pieces.joining([self.sums], [self.pairs], [self.area], group, n), group
+        sums = self.scratch.zeros((n, self.sums.shape[1]), np.int64)
+        add_rows(group, self.sums, sums)
+        return Pieces.joining(sums, lambda: self._contacts(group), self.scratch), group
 
-    @classmethod
-    def joining(cls, sums: list[Ids], pairs: list[Int32], area: list[Ids], group: Int32, n: int) -> Self:
-        """Return the `n` pieces that things fall into by `group`; the lists are emptied.
+    def _contacts(self, group: Int32) -> Iterator[Contacts]:
+        for pairs, area in self._pairs():
+            yield Contacts(pairs, area, group)
 
-        Parts of the lists are let go of as soon as they are not needed: all together is most of what there is.
-        """
-        total = np.zeros((n, sums[0].shape[1] if sums else 4), np.int64)
-        end = len(group)
-        while sums:
-            rows = sums.pop()
-            add_rows(group[end - len(rows) : end], rows, total)
-            end -= len(rows)
-        ends = np.zeros(n + 1, np.int64)
-        for part in pairs:
-            count_contacts(part, group, ends)
-        ends = np.cumsum(ends)
-        higher, contact = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.int64)
-        while pairs:
-            place_contacts(pairs.pop(), area.pop(), group, ends, higher, contact)
-        merged = merge_contacts(ends[:n], higher, contact)
-        del higher
-        return cls(total, merged, contact[: len(merged)].copy())
+    def _pairs(self) -> Iterator[tuple[Int32, Ids]]:
+        """Yield pieces a < b that touch, sorted, int32 (m, 2), and the areas, some at a time."""
+        for first in range(0, len(self.sums), ROWS):
+            starts = self.starts[first : first + ROWS + 1]
+            part = slice(starts[0], starts[-1])
+            low = np.repeat(np.arange(first, first + len(starts) - 1, dtype=np.int32), np.diff(starts))
+            yield np.stack([low, self.higher[part]], axis=1), self.area[part]
 
     def supervoxels(self, labels: ArrayLike, report: SlicReport) -> Supervoxels:
         """Return the pieces as the supervoxels 1..n of `labels`."""
-        edges = self.pairs.astype(np.int64)
-        edges += 1
-        graph = Adjacency(edges, self.area / AREA_UNITS, len(self.sums))
-        sizes, centers = self.sums[:, 0].copy(), means(self.sums)[:, :3].copy()
-        return Supervoxels(labels, sizes, centers, graph, report)
+        edges, area = np.empty((len(self.higher), 2), np.int32), np.empty(len(self.higher), np.float64)
+        end = 0
+        for pairs, units in self._pairs():
+            start, end = end, end + len(pairs)
+            np.add(pairs, 1, out=edges[start:end])
+            np.divide(units, AREA_UNITS, out=area[start:end])
+        graph = Adjacency(edges, area, len(self.sums))
+        return Supervoxels(labels, np.array(self.sums[:, 0]), means(self.sums[:, :4]), graph, report)
 
 
 @dataclass(frozen=True)
@@ -219,6 +254,11 @@ class FragmentNumbers:
         start, stop = self.offsets[block.index]
         return self.numbers[start:stop]
 
+    def by_block(self) -> Iterator[tuple[int, Int32]]:
+        """Yield the index of each block that does not lie wholly outside, and the pieces of its fragments."""
+        for index, (start, stop) in self.offsets.items():
+            yield index, self.numbers[start:stop]
+
     def joined(self, group: Int32) -> FragmentNumbers:
         """Return the numbers after piece i became `group[i]`."""
         return FragmentNumbers(group[self.numbers], self.offsets)
@@ -233,46 +273,16 @@ class _Face:
     values: Ids
 
 
-class _Rows:
-    """Rows of arrays of any length, put into few large ones: their memory goes back to the system when it is let go."""
-
-    CAPACITY = 2**23  # rows; what is never written to takes no memory
-
-    def __init__(self) -> None:
-        self._chunks: list[NDArray[Any]] = []
-        self._used = self.CAPACITY
-
-    def append(self, rows: NDArray[Any]) -> None:
-        """Append rows; all have the same type and number of columns."""
-        while len(rows):
-            if self._used == self.CAPACITY:
-                self._chunks.append(np.empty((self.CAPACITY, *rows.shape[1:]), rows.dtype))
-                self._used = 0
-            number = min(len(rows), self.CAPACITY - self._used)
-            self._chunks[-1][self._used : self._used + number] = rows[:number]
-            self._used += number
-            rows = rows[number:]
-
-    def parts(self) -> list[NDArray[Any]]:
-        """Return the arrays that hold the rows, and forget them."""
-        chunks, self._chunks = self._chunks, []
-        if chunks:
-            chunks[-1] = chunks[-1][: self._used]
-        return chunks
-
-
 class _Table:
-    """The fragments of all blocks, numbered through; kept compact while the blocks come in."""
+    """The fragments of all blocks, numbered through."""
 
     def __init__(self, relative_spacing: Spacing) -> None:
         self._face_areas = face_areas(relative_spacing)
         self.n = 0
         self.offsets: dict[int, tuple[int, int]] = {}
         self.first: list[Ids] = []
-        self.sums = _Rows()
         self.values: list[Ids] = []
-        self.pairs = _Rows()
-        self.area = _Rows()
+        self.across: list[tuple[Int32, Ids]] = []  # what touches across a face of two blocks, and the areas
         self.same: list[Int32] = [np.empty((0, 2), np.int32)]
         self._waiting: dict[tuple[int, Shape3], _Face] = {}  # by axis and where the next block starts
 
@@ -288,9 +298,6 @@ class _Table:
             z, y, x = (box.stop[a] if a == axis else box.start[a] for a in range(3))
             self._waiting[axis, (z, y, x)] = _Face(part.high[axis], self.n, part.values)
         self.first.append(part.first)
-        self.sums.append(part.sums)
-        self.pairs.append(part.pairs + np.int32(self.n))
-        self.area.append(part.area)
         if keep_values:
             self.values.append(part.values)
         self.offsets[part.block.index] = (self.n, self.n + len(part.values))
@@ -306,12 +313,12 @@ class _Table:
         pairs = np.stack([a + before.offset, b + after.offset], axis=1).astype(np.int32)
         same = before.values[a] == after.values[b]
         self.same.append(pairs[same])
-        self.pairs.append(pairs[~same])
-        self.area.append(counts[~same] * self._face_areas[axis])
+        self.across.append((pairs[~same], counts[~same] * self._face_areas[axis]))
 
 
 def gather(
     blocks: Iterable[BlockFragments],
+    scratch: Scratch,
     *,
     relative_spacing: Spacing,
     join_by: Literal["contact", "value"],
@@ -323,6 +330,9 @@ def gather(
     ----------
     blocks
         One entry a block, in the order of the partition; blocks wholly outside may be missing.
+    scratch
+        Where `cut_block` has put what the fragments hold and touch, and where the tables of the pieces go. A folder
+        keeps the former for another run, memory does not.
     relative_spacing
         Of a voxel (z, y, x), for the areas of contact.
     join_by
@@ -358,9 +368,32 @@ def gather(
     numbers = group[rank]
     del group, rank
     tell("joining", 2, 3)
-    pieces = Pieces.joining(table.sums.parts(), table.pairs.parts(), table.area.parts(), numbers, n)
+    found = FragmentNumbers(numbers, table.offsets)
+    pieces = _collect(found, n, table.across, scratch)
     tell("joining", 3, 3)
-    return pieces, FragmentNumbers(numbers, table.offsets)
+    return pieces, found
+
+
+def _collect(numbers: FragmentNumbers, n: int, across: list[tuple[Int32, Ids]], scratch: Scratch) -> Pieces:
+    """Return the `n` pieces that hold and touch what the fragments of all blocks do, and those across the faces."""
+    sums: Ids = np.zeros((0, 4), np.int64)
+    for index, group in numbers.by_block():
+        rows = scratch.get(table_name(index), "sums")["sums"]
+        sums = sums if len(sums) else scratch.zeros((n, rows.shape[1]), np.int64)
+        add_rows(group, rows, sums)
+
+    def contacts() -> Iterator[Contacts]:
+        for index, group in numbers.by_block():
+            stored = scratch.get(table_name(index), "pairs", "area")
+            yield Contacts(stored["pairs"], stored["area"], group)
+        for pairs, area in across:
+            yield Contacts(pairs, area, numbers.numbers)
+
+    pieces = Pieces.joining(sums, contacts, scratch)
+    if not scratch.outlives_process:
+        for index, _ in numbers.by_block():
+            scratch.drop(table_name(index))
+    return pieces
 
 
 def _no_progress(stage: str, done: int, total: int) -> None:
@@ -432,9 +465,8 @@ def absorb_small(pieces: Pieces, *, min_size: float, progress: Progress | None =
     while True:
         small = pieces.sums[:, 0] < min_size
         tell("absorbing", n_small - int(small.sum()), n_small)
-        colours = means(pieces.sums)[:, 3:]
-        chosen = choose_neighbours(pieces.pairs, pieces.area, np.ascontiguousarray(colours), small)
-        joining = np.flatnonzero(chosen != np.arange(len(chosen))).astype(np.int32)
+        chosen = choose_neighbours(pieces.starts, pieces.higher, pieces.area, pieces.sums, small)
+        joining = np.flatnonzero(chosen != np.arange(len(chosen), dtype=np.int32)).astype(np.int32)
         if len(joining) == 0:
             return pieces, group
         pieces, step = pieces.joined(np.stack([joining, chosen[joining]], axis=1))

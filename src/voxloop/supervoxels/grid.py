@@ -125,8 +125,8 @@ def seeds(sums: NDArray[np.int64]) -> NDArray[np.int64]:
         int64 (k, 4 + c).
     """
     flat = sums.reshape(-1, sums.shape[-1])
-    inside = flat[flat[:, 0] > 0]
-    kept: NDArray[np.int64] = inside[inside[:, 0] >= SMALLEST_CELL * inside[:, 0].max()]
+    count = flat[:, 0]
+    kept: NDArray[np.int64] = flat[(count > 0) & (count >= SMALLEST_CELL * count.max())]
     return kept
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from scipy import sparse
 from voxloop.kernels.adjacency import find_neighbours
 from voxloop.volume import ArrayLike
 
+ROWS = 2**18  # of a large table that are worked on at a time
 MAX_DEVIATION = 0.3  # of the number of supervoxels from the number asked for, before it is worth a message
 
 
@@ -23,16 +24,21 @@ class Adjacency:
     Attributes
     ----------
     edges
-        int64 (m, 2), ids a < b that share a face, sorted.
+        int32 (m, 2), ids a < b that share a face, sorted.
     area
         float64 (m,), area of contact; a face counts by its size in relative spacing.
     n
         Number of supervoxels.
     """
 
-    edges: NDArray[np.int64]
+    edges: NDArray[np.signedinteger[Any]]
     area: NDArray[np.float64]
     n: int
+
+    def parts(self) -> Iterator[tuple[NDArray[np.signedinteger[Any]], NDArray[np.float64]]]:
+        """Yield edges and areas, some at a time: an index of all at once takes several times their memory."""
+        for first in range(0, len(self.edges), ROWS):
+            yield self.edges[first : first + ROWS], self.area[first : first + ROWS]
 
     def matrix(self) -> sparse.csr_array:
         """Return the areas of contact as a symmetric sparse matrix (n, n); row i belongs to supervoxel i + 1."""

@@ -79,13 +79,15 @@ def from_labels(
         cut = CutLabels(unmapped(labels), unmapped(mask), shape, volume.relative_spacing, scratch)
         parts = work.map("cutting", cut, blocks)
         pieces, numbers = gather(
-            parts, relative_spacing=volume.relative_spacing, join_by="value", progress=work.progress
+            parts, scratch, relative_spacing=volume.relative_spacing, join_by="value", progress=work.progress
         )
         n = len(pieces.sums)
         if n == 0:
             raise InputError("labels is 0 everywhere" + ("" if mask is None else " inside the mask"))
         number_blocks(blocks, numbers, scratch=scratch, out=numbered, work=work)
-    return pieces.supervoxels(numbered, SlicReport(n, n, 0, True))
+        supervoxels = pieces.supervoxels(numbered, SlicReport(n, n, 0, True))
+        del pieces  # may be mapped from the folder, which is about to be removed
+    return supervoxels
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ the new clusters. There are no seams and no halos, and the result has the same b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -49,9 +50,12 @@ from voxloop.supervoxels.watershed import BYTES_PER_VOXEL as FLOODED_BYTES_PER_V
 from voxloop.supervoxels.watershed import CutBasins, check_library, flood
 from voxloop.volume import ArrayLike, Spacing, Volume
 
+logger = logging.getLogger(__name__)
+
 BLOCK_SHAPE: Shape3 = (64, 128, 128)
 STANDSTILL = 0.1  # of the seeds' distance: centres that move less have converged
-BYTES_PER_SUPERVOXEL = 750  # of the tables, measured where small pieces join others
+BYTES_PER_SUPERVOXEL = 750  # of the tables, where all are in memory: measured where small pieces join others
+LEAST_BYTES_PER_SUPERVOXEL = 220  # that stay in memory in any case: clusters and their sums, then the graph
 _STATE_VERSION = 2
 
 
@@ -98,7 +102,7 @@ def slic(
         a new array. Its chunks must not straddle blocks. It is written to at the very end.
     memory
         What this process may take, in bytes or such as ``"2GB"``; half of what is free by default. What does not fit
-        is kept in files. The tables stay in memory: about 0.75 kB a supervoxel while pieces are joined.
+        is kept in files. About 220 bytes a supervoxel stay in memory, with a warning in the log if that is more.
     scratch
         Folder for such files. If the call raises or the process is killed, they stay, and a call with the same
         arguments goes on from there. By default a temporary folder, which is removed in any case. Processes of the
@@ -144,8 +148,10 @@ def slic(
         run = SlicRun(tiles, inside, block_shape, spacing, grid, (0, 0, 0), spec, work)
         found = run.finish(n_inside)
         number_blocks(blocks, found.numbers, scratch=kept, out=labels, work=work)
-    report = SlicReport(asked_for, len(found.pieces.sums), found.iterations, found.converged)
-    return found.pieces.supervoxels(labels, report)
+        report = SlicReport(asked_for, len(found.pieces.sums), found.iterations, found.converged)
+        supervoxels = found.pieces.supervoxels(labels, report)
+        del found  # may be mapped from the folder, which is about to be removed
+    return supervoxels
 
 
 def _check_flood(n_bytes: int, budget: int) -> None:
@@ -176,6 +182,11 @@ def _scratch_space(
     if work.executor.in_process and per_voxel * volume.n_voxels + BYTES_PER_SUPERVOXEL * n_supervoxels <= budget:
         yield Memory()
         return
+    if LEAST_BYTES_PER_SUPERVOXEL * n_supervoxels > budget:
+        logger.warning(
+            "%s supervoxels take about %.2g GB of memory, more than the %.2g GB it may take; larger ones take less",
+            f"{round(n_supervoxels):,}", LEAST_BYTES_PER_SUPERVOXEL * n_supervoxels / 1e9, budget / 1e9,
+        )  # fmt: skip
     key = ""
     if folder is not None:
         mask_digest = "" if mask is None else Volume(mask).fingerprint()
@@ -267,11 +278,12 @@ class SlicRun:
             parts = here.map("cutting", CutBasins(self.tiles, basins.labels, self.relative_spacing), self.blocks)
             return Outcome(*self._joined(parts, n_inside / basins.n), 0, True)
         state = self.settle()
-        mean_size = n_inside / len(state.clusters.centers)
+        iterations, converged, mean_size = state.iterations, state.converged, n_inside / len(state.clusters.centers)
         dissolves = self.spec.min_size_factor * mean_size > LARGEST
         cutter = Cutter(self._assigner, dissolves, self.relative_spacing)
         parts = self.work.map("cutting", cutter, self._near(state.clusters, rim=RIM))
-        return Outcome(*self._joined(parts, mean_size), state.iterations, state.converged)
+        del state  # the clusters go when the last block is cut
+        return Outcome(*self._joined(parts, mean_size), iterations, converged)
 
     def settle(self) -> SlicState:
         """Return the state before the cutting. Each iteration is noted in a scratch space that outlives the process."""
@@ -279,8 +291,7 @@ class SlicRun:
         while state.iterations < self.spec.max_num_iter and not state.converged:
             clusters = state.clusters
             moved = clusters.moved(self._sums(clusters, stage=f"iteration {state.iterations}"))
-            steps = np.abs(moved.centers - clusters.centers) * self.grid.steps_per_voxel
-            converged = bool((np.linalg.norm(steps, axis=1) <= STANDSTILL).all())
+            converged = moved.farthest_from(clusters, self.grid.steps_per_voxel) <= STANDSTILL
             state = SlicState(moved, state.iterations + 1, converged)
             self._note(state)
         return state
@@ -288,7 +299,9 @@ class SlicRun:
     def _joined(self, parts: Iterable[BlockFragments], mean_size: float) -> tuple[Pieces, FragmentNumbers]:
         """Return connected pieces; those that are small against the mean size have joined a neighbour."""
         tell = self.work.progress
-        pieces, numbers = gather(parts, relative_spacing=self.relative_spacing, join_by="contact", progress=tell)
+        pieces, numbers = gather(
+            parts, self.tiles.scratch, relative_spacing=self.relative_spacing, join_by="contact", progress=tell
+        )
         pieces, group = absorb_small(pieces, min_size=self.spec.min_size_factor * mean_size, progress=tell)
         return pieces, numbers.joined(group)
 
@@ -309,7 +322,9 @@ class SlicRun:
             if isinstance(total, int):
                 total = np.zeros((*cells.shape, sums.shape[-1]), np.int64)
             total[touched.slices_in(cells)] += sums
-        return Clusters.from_sums(seeds(np.asarray(total)))
+        kept = seeds(np.asarray(total))
+        del total
+        return Clusters.from_sums(kept)
 
     def _sums(self, clusters: Clusters, *, stage: str) -> NDArray[np.int64]:
         """Return the sums (n, 4 + c) of the voxels that are nearest to each cluster."""
