@@ -79,6 +79,32 @@ def test_images_that_are_none_thin_coloured_or_have_time(window: Open, tmp_path:
         assert complaints(desk) == []
 
 
+def test_the_axes_of_a_file_that_does_not_say_them(window: Open, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    desk = window()
+    controller = desk.controller
+    page = desk.dock.pages[0]
+    np.save(tmp_path / "movie.npy", rng.integers(0, 255, (3, 4, 40, 50), np.uint8))
+    controller.propose(tmp_path / "movie.npy")
+    desk.until(lambda: controller.pending is not None)
+    assert not page.frame.isVisible()
+    page.axes.setText("tzyx")
+    page.axes.editingFinished.emit()
+    desk.until(lambda: not controller.is_busy and controller.pending.n_frames == 3)
+    assert page.frame.isVisible()
+    page.frame.setValue(2)
+    page._accept()
+    desk.until(lambda: controller.project is not None and not controller.is_busy)
+    stored = np.load(tmp_path / "movie.npy")[2]
+    assert np.array_equal(controller.project.volume().read()[0], stored)
+    layer = desk.viewer.add_image(np.zeros((3, 4, 5, 6)), name="movie")
+    desk.viewer.layers.selection.active = layer
+    page._use_layer()
+    desk.viewer.layers.selection.active = controller.layers.labels
+    assert draws(desk, (1, 10, 10))
+    assert complaints(desk) == []
+
+
 def test_layers_are_deleted_renamed_shuffled_and_others_join(window: Open, project_folder: Path) -> None:
     desk = window()
     desk.open(project_folder)

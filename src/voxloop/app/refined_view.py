@@ -97,6 +97,6 @@ class RefinedView:
         adapter.bind_keys([self._layer], controller.keys)
         self._hides_prediction = layers.prediction.visible
         layers.prediction.visible = False
-        if layers.labels in viewer.layers:
-            viewer.layers.move(viewer.layers.index(self._layer), viewer.layers.index(layers.labels))
+        if layers.prediction in viewer.layers:  # below the hatch
+            viewer.layers.move(viewer.layers.index(self._layer), viewer.layers.index(layers.prediction) + 1)
         viewer.layers.selection.active = active
