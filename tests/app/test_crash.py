@@ -1,4 +1,4 @@
-"""The whole program is killed in the middle of a stroke: that stroke is lost, and nothing else."""
+"""The app is killed in the middle of a stroke: that stroke is lost, and nothing else."""
 
 from __future__ import annotations
 
