@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.latest import Latest
-from voxloop.app.look_up import IdSlices, OutlineView
+from voxloop.app.layers import LoadedImage
+from voxloop.app.look_up import FineOutlineView, IdSlices
 from voxloop.blocks import Box, Shape3
 from voxloop.features import preview_feature
 from voxloop.specs import FeatureFamily
-from voxloop.supervoxels import preview_supervoxels
+from voxloop.supervoxels import Intensities, measure_intensities, preview_supervoxels
 
 if TYPE_CHECKING:
     from voxloop.app.controller import Controller
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 # Voxels along the direction that is looked along, and across it: enough to judge by, little enough to follow a slider.
 SLAB_DEPTH, SLAB_WIDTH = 32, 256
 _NAME, _COLOR = "preview", "#ff7ad9"
-_OPACITY = 0.4  # outlines of small supervoxels take half of the pixels: the image must be seen through them
+_OPACITY = 0.8
 
 
 class Previews:
@@ -37,6 +39,7 @@ class Previews:
         self._controller = controller
         self._latest = Latest(controller.dispatch, name="voxloop-preview")
         self._layer: Any = None
+        self._intensities: tuple[LoadedImage, Intensities] | None = None
         self._hidden: list[Any] = []
         self._cell: tuple[FeatureFamily, float] | None = None
         controller.viewer.dims.events.point.connect(self._follow)
@@ -60,10 +63,12 @@ class Previews:
             return
         self._cell = None
         image, spec = controller.layers.image, controller.need_project().specs.slic
-        self._submit(
-            lambda: preview_supervoxels(image.volume, box, spec, mask=image.mask, progress=self._latest.progress),
-            lambda labels: self._show_outlines(labels, box.start),
-        )
+
+        def work() -> NDArray[np.uint32]:
+            known, progress = self._intensities_of(image), self._latest.progress
+            return preview_supervoxels(image.volume, box, spec, mask=image.mask, intensities=known, progress=progress)
+
+        self._submit(work, lambda labels: self._show_outlines(labels, box.start))
 
     def feature(self, family: FeatureFamily, sigma: float) -> None:
         """Show what a filter responds on the visible slice; it follows the slice until `clear`."""
@@ -92,6 +97,12 @@ class Previews:
         self._latest.close(timeout)
 
     # Behind the scenes
+
+    def _intensities_of(self, image: LoadedImage) -> Intensities:
+        """Return what supervoxels have to know of an image's intensities, measured once; for the worker's thread."""
+        if self._intensities is None or self._intensities[0] is not image:
+            self._intensities = (image, measure_intensities(image.volume, mask=image.mask))
+        return self._intensities[1]
 
     def _submit(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         self._latest.submit(work, then, lambda line: self._controller.notified.emit("warning", line))
@@ -123,8 +134,23 @@ class Previews:
         return Box(tuple(start), tuple(stop))
 
     def _show_outlines(self, labels: Any, start: Shape3) -> None:
+        layers, layer, ids = self._controller.layers, self._layer, IdSlices(labels)
+        if layers is None:
+            return
+        outlines = FineOutlineView(ids)
+        scale, translate = outlines.place(start, layers.image.record.spacing)
+        is_there = layer in self._controller.viewer.layers and isinstance(layer.data, FineOutlineView)
+        if is_there and layer.data.shape == outlines.shape:  # a new layer costs ten times as much
+            layer.data.ids = ids
+            if np.allclose(layer.translate, translate):
+                adapter.refresh(layer)
+            else:
+                layer.translate = translate
+            return
+
         def add(**place: Any) -> Any:
-            layer = self._controller.viewer.add_labels(OutlineView(IdSlices(labels)), opacity=_OPACITY, **place)
+            place |= {"scale": scale, "translate": translate}
+            layer = self._controller.viewer.add_labels(outlines, opacity=_OPACITY, **place)
             layer.colormap = adapter.class_colormap({1: _COLOR})
             return layer
 
