@@ -14,9 +14,9 @@ demo:  ## set up, then run the main job on the sample volume; results in demo-ou
 	@tools/setup
 	$(RUN)voxloop demo --out $(DEMO)
 
-app:  ## set up, then open the app; with FILE=cells.tif or FILE=cells.voxloop it opens that
+app:  ## set up, then open the app on the sample volume; with FILE=cells.tif or FILE=cells.voxloop on that
 	@tools/setup napari
-	$(RUN)voxloop napari $(FILE)
+	$(RUN)voxloop napari $(or $(FILE),--sample $(DEMO)/app.voxloop)
 
 test:  ## set up, then the fast tests
 	@tools/setup dev
@@ -26,12 +26,13 @@ test-slow:  ## the tests that take longer
 	@tools/setup dev
 	$(RUN)pytest $(WORKERS) -m slow
 
-lint:  ## style, types, import rules
+lint:  ## style, types, import rules, the plugin's manifest
 	@tools/setup dev
 	$(RUN)ruff check
 	$(RUN)ruff format --check
 	$(RUN)mypy
 	$(RUN)lint-imports
+	$(RUN)npe2 validate src/voxloop/napari.yaml
 
 docs:  ## build the documentation into site/
 	@tools/setup dev

@@ -16,6 +16,11 @@ def test_a_path_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().err == f"voxloop: {tmp_path / 'nowhere.tif'} does not exist\n"
 
 
+def test_a_sample_and_a_path_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["napari", str(tmp_path), "--sample", str(tmp_path / "try.voxloop")]) == 2
+    assert capsys.readouterr().err == "voxloop: give an image or a project, or --sample, not both\n"
+
+
 def test_without_napari_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
