@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from voxloop.errors import InputError
-from voxloop.supervoxels import oracle_iou, quality
+from voxloop.supervoxels import explained_variation, oracle_iou, quality
 
 
 def test_quality_by_hand() -> None:
@@ -89,3 +89,18 @@ def test_quality_against_whole_arrays(ignore: int | None, block_shape: tuple[int
 def test_bad_input(labels: np.ndarray, truth: np.ndarray, ignore: int | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         quality(labels, truth, ignore=ignore)
+
+
+def test_explained_variation_against_the_voxels() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 7, 5000)
+    image = rng.normal(size=5000) + labels
+    sizes = np.bincount(labels)
+    means, stds = (np.array([f(image[labels == i]) for i in range(7)]) for f in (np.mean, np.std))
+    residual = image - means[labels]
+    found = explained_variation(sizes, means, stds)
+    assert found == pytest.approx(1 - residual.var() / image.var())
+    assert explained_variation(sizes, 5 * means - 100, 5 * stds) == pytest.approx(found)
+    assert explained_variation(sizes, means, 0 * stds) == 1
+    assert explained_variation(sizes, 0 * means, stds) == 0
+    assert explained_variation(sizes, 0 * means, 0 * stds) is None

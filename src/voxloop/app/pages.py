@@ -25,10 +25,12 @@ from qtpy.QtWidgets import (
 
 from voxloop.app.controller import Controller
 from voxloop.app.keys import KEYS
+from voxloop.app.piece_guide import describe, explain, warn
 from voxloop.app.preview import SLAB_DEPTH, SLAB_WIDTH
 from voxloop.errors import InputError
 from voxloop.project.images import Crop
 from voxloop.specs import default_size
+from voxloop.supervoxels import Supervoxels
 
 _STATE_LINES = {
     "ready": "Done; nothing that it depends on has changed.",
@@ -194,9 +196,11 @@ class SupervoxelsPage(StagePage):
         self.number.setToolTip("say how many instead of how large")
         self.number.valueChanged.connect(self._choose_number)
         form.addRow("That makes", self.number)
-        self.got = hint()
+        self.got, self.advice = hint(), hint()
+        self.advice.setObjectName("supervoxel-advice")
         form.addRow("There are", self.got)
         self.box.addLayout(form)
+        self.box.addWidget(self.advice)
         self.preview = QCheckBox("Preview around the view while I change them")
         self.preview.setChecked(True)
         self.preview.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -216,12 +220,24 @@ class SupervoxelsPage(StagePage):
             widget.blockSignals(True)
             widget.setValue(value)
             widget.blockSignals(False)
-        tables = self.controller.tables if self.controller.state_of("supervoxels") == "ready" else ()
-        if tables:
-            n = tables[self.controller.image].n
-            self.got.setText(f"{n:,}, of {n_voxels / n:,.0f} voxels on average")
-        else:
-            self.got.setText("none with these settings yet")
+        found = self._found()
+        record = project.images[self.controller.image]
+        self.got.setText(describe(found, record) if found else "none with these settings yet")
+        self.advice.setText(self._advice(found) if found else "")
+        self.advice.setVisible(found is not None)
+
+    def _found(self) -> Supervoxels | None:
+        """Return the supervoxels on screen; None if there are none, or others with these settings."""
+        if not self.controller.tables or self.controller.state_of("supervoxels") != "ready":
+            return None
+        return self.controller.tables[self.controller.image].supervoxels
+
+    def _advice(self, found: Supervoxels) -> str:
+        project, image = self.controller.project, self.controller.image
+        lines = [warn(found, project.images[image])]
+        if self.controller.state_of("features") == "ready":
+            lines.append(explain(found, project.features(image)))
+        return " ".join(filter(None, lines))
 
     def _choose_number(self, n_segments: int) -> None:
         self.controller.configure(slic={"n_segments": n_segments, "size": None})

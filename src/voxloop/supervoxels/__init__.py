@@ -4,7 +4,7 @@ from voxloop.supervoxels.intensity import Intensities, measure_intensities
 from voxloop.supervoxels.model import Adjacency, SlicReport, Supervoxels
 from voxloop.supervoxels.own import from_labels
 from voxloop.supervoxels.preview import preview_supervoxels
-from voxloop.supervoxels.quality import OracleIoU, Quality, oracle_iou, quality
+from voxloop.supervoxels.quality import OracleIoU, Quality, explained_variation, oracle_iou, quality
 from voxloop.supervoxels.slic import slic
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Quality",
     "SlicReport",
     "Supervoxels",
+    "explained_variation",
     "from_labels",
     "measure_intensities",
     "oracle_iou",
