@@ -236,22 +236,24 @@ class Window:
 
     def click_plane(self, pixel: tuple[float, float]) -> None:
         """Click with the left button on a pixel (row, column) of the suggested plane's picture."""
-        from qtpy.QtCore import QEvent, QPointF, Qt
-        from qtpy.QtGui import QMouseEvent
-
         model = self.controller.plane.viewer
         canvas = self.dock.panels.canvases["suggested plane"].canvas.native
         down, right = model.layers["labels"].data_to_world(pixel)
         camera, (height, width) = model.scene.camera, model.canvas.size
-        at = QPointF(
-            width / 2 + (right - camera.center[2]) * camera.zoom, height / 2 + (down - camera.center[1]) * camera.zoom
-        )
+        at = width / 2 + (right - camera.center[2]) * camera.zoom, height / 2 + (down - camera.center[1]) * camera.zoom
+        self.drag_on(canvas, [at])
+
+    def drag_on(self, canvas: Any, places: list[tuple[float, float]]) -> None:
+        """Press the left button at the first place (x, y) on a canvas, move over the others, let go at the last."""
+        from qtpy.QtCore import QEvent, QPointF, Qt
+        from qtpy.QtGui import QMouseEvent
+
         left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
-        for kind, button, held in (
-            (QEvent.Type.MouseMove, none, none),
-            (QEvent.Type.MouseButtonPress, left, left),
-            (QEvent.Type.MouseButtonRelease, left, none),
-        ):
+        move, press, release = QEvent.Type.MouseMove, QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonRelease
+        steps = [(move, places[0], none, none), (press, places[0], left, left)]
+        steps += [(move, place, none, left) for place in places[1:]]
+        for kind, place, button, held in [*steps, (release, places[-1], left, none)]:
+            at = QPointF(*place)
             event = QMouseEvent(kind, at, canvas.mapToGlobal(at), button, held, Qt.KeyboardModifier.NoModifier)
             self.application.sendEvent(canvas, event)
             self.application.processEvents()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,6 +214,57 @@ def test_notifications_arrive(level: str) -> None:
     adapter.notify(level, "a line")
     last = notification_manager.records[-1]
     assert (last.message, last.severity.name.lower()) == ("a line", level)
+
+
+def test_an_offer_is_a_notification_with_a_button() -> None:
+    from napari.utils.notifications import notification_manager
+
+    taken: list[str] = []
+    adapter.offer("a line", "Take it", lambda: taken.append("taken"))
+    last = notification_manager.records[-1]
+    ((text, call),) = last.actions
+    call(None)
+    assert (last.message, text, taken) == ("a line", "Take it", ["taken"])
+
+
+def test_layers_with_voxels_are_told_from_others(viewer: ViewerModel, layer: Labels) -> None:
+    image, points = viewer.add_image(np.zeros((4, 5, 6))), viewer.add_points(np.zeros((2, 3)))
+    assert [adapter.has_voxels(one) for one in (layer, image, points, None)] == [True, True, False, False]
+    assert [adapter.is_labels(one) for one in (layer, image, points)] == [True, False, False]
+
+
+def test_in_3d_the_brush_paints_the_first_voxels_that_are_seen(viewer: ViewerModel) -> None:
+    layer = viewer.add_labels(np.zeros((6, 20, 20), np.uint16), scale=(3, 1, 1))
+    block = np.zeros(layer.data.shape, bool)
+    block[2:5, 5:15, 5:15] = True
+    adapter.paint_to_release(layer, lambda voxels: block[tuple(voxels.T)])
+    viewer.dims.ndisplay = 3
+    layer.mode, layer.brush_size, layer.selected_label = "paint", 3, 7
+    items: list[Any] = []
+    layer.events.paint.connect(lambda event: items.append(event.value))
+
+    def drag(*rows: float) -> None:
+        along = np.array([1.0, 0.0, 0.0])
+        event = SimpleNamespace(type="mouse_press", button=1, position=(-9, rows[0], 10), view_direction=along)
+        (generator,) = [found for call in layer.mouse_drag_callbacks if (found := call(layer, event)) is not None]
+        for row in rows[1:]:
+            if next(generator, 1):
+                return
+            event.type, event.position = "mouse_move", (-9, row, 10)
+        event.type = "mouse_release"
+        list(generator)
+
+    drag(5, 5, 9)
+    voxels, values = adapter.changed_voxels(items[-1])
+    assert len(items) == 1
+    assert set(values.tolist()) == {7}
+    assert set(voxels[:, 0].tolist()) == {2}  # a voxel is three as deep as wide: the brush reaches one
+    assert voxels[:, 1].min() == 5  # not where nothing is seen
+    assert {(5, 10), (9, 10), (7, 11), (10, 10)} <= {(y, x) for _, y, x in voxels.tolist()}
+    assert not layer.mouse_pan
+    drag(2, 2, 9)
+    assert layer.mouse_pan
+    assert len(items) == 1
 
 
 def test_the_real_viewer_is_behind_the_proxy(viewer: ViewerModel) -> None:

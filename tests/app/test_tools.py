@@ -158,6 +158,7 @@ def test_labels_come_from_a_volume_or_a_table_and_other_shapes_are_refused(opene
     assert np.array_equal(controller.layers.labels.data > 0, volume > 0)
     (tmp_path / "points.csv").write_text("z,y,x,class\n1,2,3,mitochondria\n")
     controller.overview.import_labels(str(tmp_path / "points.csv"))
+    opened.idle()
     assert controller.layers.labels.data[1, 2, 3] == 2
     assert opened.said == []
     np.save(tmp_path / "small.npy", volume[:8])
@@ -166,6 +167,57 @@ def test_labels_come_from_a_volume_or_a_table_and_other_shapes_are_refused(opene
         opened.idle()
     assert [level for level, _ in opened.said] == ["error", "error"]
     assert "shape" in opened.said[0][1]
+
+
+def test_a_labels_layer_that_fits_is_offered_and_becomes_labels(opened: Desk) -> None:
+    controller, viewer = opened.controller, opened.viewer
+    offers: list[Any] = []
+    controller.offered.connect(lambda *offer: offers.append(offer))
+    volume = np.zeros(controller.layers.image.record.shape, np.int32)
+    volume[3, 10:14, 10:20] = 2
+    layer = viewer.add_labels(volume, name="from elsewhere")
+    opened.idle()
+    ((line, _, take),) = offers
+    assert "'from elsewhere' fits" in line
+    take()
+    opened.idle()
+    assert np.array_equal(controller.layers.labels.data, volume)
+    assert not layer.visible
+    assert [level for level, _ in opened.said] == ["info"]
+    controller.undo()
+    assert not controller.layers.labels.data.any()
+
+    # An image of whole numbers by the button, the voxels that are labelled already stay one step.
+    viewer.layers.selection.active = viewer.add_image(volume.astype(np.uint8), name="as image")
+    controller.overview.import_layer()
+    opened.idle()
+    assert np.array_equal(controller.layers.labels.data, volume)
+    assert len(offers) == 1
+
+
+def test_layers_that_cannot_be_labels_are_refused_in_one_line(opened: Desk) -> None:
+    controller, viewer = opened.controller, opened.viewer
+    offers: list[Any] = []
+    controller.offered.connect(lambda *offer: offers.append(offer))
+    small = viewer.add_labels(np.ones((5, 7, 9), int), name="small")
+    opened.idle()
+    assert opened.said == [
+        ("info", "'small' is shown but cannot be imported as labels: it has shape (5, 7, 9), the image (16, 64, 64)")
+    ]
+    own = controller.layers.labels
+    for layer in (small, own, viewer.add_points(np.zeros((2, 3))), viewer.add_image(np.zeros((16, 64, 64)))):
+        opened.said.clear()
+        controller.overview.import_layer(layer)
+        opened.idle()
+        assert len(opened.said) == 1
+    controller.previews.supervoxels()  # shows a labels layer of ours
+    opened.until(lambda: not controller.previews.is_busy)
+    opened.idle()
+    assert offers == []
+    assert not own.data.any()
+    controller.close_project()
+    controller.overview.import_layer(small)
+    assert opened.said[-1] == ("info", "open an image first: the step Data does")
 
 
 def test_each_update_is_a_round_and_the_advice_follows(labelled: Desk) -> None:
@@ -217,6 +269,7 @@ def test_one_slice_is_decided_voxel_by_voxel_until_the_labels_change(labelled: D
     assert layer.translate[0] == controller.layers.labels.scale[0] * 2
     assert not controller.layers.prediction.visible
     assert viewer.layers.selection.active is controller.layers.labels
+    assert viewer.layers.index(layer) == viewer.layers.index("prediction") + 1
     controller.refined.toggle()
     assert "voxel by voxel" not in viewer.layers
     assert controller.layers.prediction.visible

@@ -138,6 +138,54 @@ def test_the_dock_shows_and_does_what_the_controller_can(window: Open, project_f
     assert [line for level, line in desk.said if level == "error"] == []
 
 
+def test_pages_say_what_is_there_and_what_was_left_out(window: Open, project_folder: Path) -> None:
+    desk = window()
+    desk.open(project_folder)
+    controller, (_, supervoxels, features, _, export, *_) = desk.controller, desk.dock.pages
+    assert "% smaller than a quarter" in supervoxels.got.text()
+    assert "Structures thinner than about" in supervoxels.advice.text()
+    assert "% of the variance of brightness" in supervoxels.advice.text()
+
+    assert features.left_out.isHidden()
+    controller.configure(features={"left_out": (("laplacian", 1.6),)})
+    assert features.left_out.text() == "Left out of the filters and scales above: edges (Laplacian) at 1.6."
+    assert not features.all_again.isHidden()
+    features.all_again.click()
+    assert controller.project.specs.features.left_out == ()
+    assert features.left_out.isHidden()
+
+    export.format.setCurrentText("OME-TIFF, tiles and pyramid")
+    assert export.path.text().endswith(".ome.tif")
+    assert export._options(with_part=True)["ome_tiff"] == "pyramid"
+    export.format.setCurrentText("OME-TIFF")
+    assert "ome_tiff" not in export._options(with_part=True)
+    supervoxels.size.setValue(500)
+    assert supervoxels.got.text() == "none with these settings yet"
+    assert supervoxels.advice.isHidden()
+
+
+def test_labels_that_are_dragged_in_are_imported_by_a_button(window: Open, project_folder: Path) -> None:
+    from napari._qt.dialogs.qt_notification import NapariQtNotification
+    from qtpy.QtWidgets import QPushButton
+
+    desk = window()
+    desk.open(project_folder)
+    labels = np.zeros(desk.controller.layers.image.record.shape, np.int64)
+    labels[3, 10:14, 10:20] = 2
+    layer = desk.viewer.add_labels(labels, name="truth")
+
+    def buttons() -> list[QPushButton]:
+        shown = desk.viewer.window._qt_window.findChildren(NapariQtNotification)
+        found = [button for one in shown for button in one.findChildren(QPushButton)]
+        return [button for button in found if button.text() == "Import as labels"]
+
+    desk.until(buttons)
+    buttons()[0].click()
+    desk.until(lambda: not layer.visible)
+    assert np.array_equal(desk.controller.layers.labels.data, labels)
+    assert desk.controller.overview.strokes[0].source == "import"
+
+
 def test_the_window_closes_while_something_is_computed(window: Open, project_folder: Path) -> None:
     desk = window()
     desk.open(project_folder)
@@ -296,3 +344,30 @@ def test_the_volume_of_a_layer(shape: tuple[int, ...]) -> None:
     assert volume.shape == (shape if shape[0] == 4 else (1, 20, 30))
     assert volume.spacing[1:] == (3.0, 3.0)
     assert np.array_equal(np.squeeze(np.moveaxis(volume.read(), 0, -1)), data)
+
+
+@pytest.mark.slow
+def test_a_mouse_paints_in_3d(window: Open, project_folder: Path) -> None:
+    desk = window((1400, 900))
+    desk.open(project_folder)
+    controller = desk.controller
+    desk.viewer.dims.set_point(0, 0)
+    desk.stroke((0, 10, 10), (0, 12, 40))
+    desk.key("2")
+    desk.stroke((0, 40, 10), (0, 50, 40))
+    desk.updated()
+    controller.live = False
+    desk.key("D")
+    canvas = desk.dock.panels.canvases["3D"].canvas.native
+    model = controller.solid.model
+    n, angles = len(controller.overview.strokes), model.scene.camera.angles
+    for x in np.linspace(0.3, 0.7, 5) * canvas.width():
+        desk.drag_on(canvas, [(x + step, canvas.height() / 2 + step) for step in (0, 4, 8)])
+        if len(controller.overview.strokes) > n:
+            break
+        angles = model.scene.camera.angles  # nothing was there: the view turned
+    assert controller.overview.strokes[0].source == "3D brush"
+    assert model.scene.camera.angles == angles
+    desk.drag_on(canvas, [(3, 3), (9, 9), (15, 9)])
+    assert model.scene.camera.angles != angles
+    assert len(controller.overview.strokes) == n + 1

@@ -30,6 +30,8 @@ from voxloop.project import PALETTE
 from voxloop.project.annotations import ERASER, ClassAdded, ClassRecolored, ClassRemoved, ClassRenamed
 from voxloop.supervoxels import Supervoxels
 
+_IN_3D = "in 3D the brush paints on the prediction and the labels that are seen; a drag beside them turns the view"
+
 
 class Controller(LiveSession):
     """All that the app can do, each a method that works without a window; what they show is kept in attributes.
@@ -53,6 +55,7 @@ class Controller(LiveSession):
     """
 
     step_wanted = Signal(int)
+    offered = Signal(str, str, object)  # one line, what can be done about it, and the call that does it
 
     def __init__(self, viewer: Any, *, dispatch: Dispatch, debounce: float = 0.05, live: bool = True) -> None:
         super().__init__(viewer, dispatch=dispatch, debounce=debounce, live=live)
@@ -76,6 +79,8 @@ class Controller(LiveSession):
         self.palette: dict[str, Callable[[], None]] = {_in_palette(key): call for key, call in actions.items()}
         self.palette |= {f"step {name}": partial(self.step_wanted.emit, n) for n, name in enumerate(STEPS)}
         viewer.layers.events.removed.connect(self._layer_removed)
+        viewer.layers.events.inserted.connect(self._layer_inserted)
+        viewer.dims.events.ndisplay.connect(self._dimensions_changed)
 
     # Classes and strokes
 
@@ -353,6 +358,16 @@ class Controller(LiveSession):
 
         self.dispatch(say)  # later: a window that closes takes all layers out first
 
+    def _layer_inserted(self, event: Any) -> None:
+        """Offer to import labels that somebody drags in."""
+        layer = event.value
+        # Later: a layer of our own has all its properties then.
+        self.dispatch(lambda: self.overview.offer(layer) if layer in self.viewer.layers else None)
+
+    def _dimensions_changed(self, _event: Any) -> None:
+        if self.layers is not None and self.viewer.dims.ndisplay == 3:
+            self.notified.emit("info", _IN_3D)
+
     def _mode_changed(self, _event: Any) -> None:
         adapter.show_help(self.viewer, self.layers.labels, HELP_LINE)
         self.changed.emit("labels")
@@ -366,12 +381,11 @@ class Controller(LiveSession):
 
     def edit(self, kind: Any, **fields: Any) -> bool:
         """Append an edit of the classes; return whether that worked."""
-        n_before = self.need_project().annotations.n_events
         try:
-            self.labelling.append(kind(**fields))
+            return self.labelling.append(kind(**fields))
         except VoxloopError as error:
             self.notified.emit("warning", str(error))
-        return self.need_project().annotations.n_events > n_before
+            return False
 
     def labels_changed(self) -> None:
         """Take note that labels have changed: show it, and learn from it if that is wanted."""

@@ -105,6 +105,7 @@ class Dock(QWidget):
         self.controller.changed.connect(self._on_changed)
         self.controller.job_changed.connect(self.job.show_state)
         self.controller.notified.connect(adapter.notify)
+        self.controller.offered.connect(adapter.offer)
         # Lines such as "updated 3 s ago" grow old by themselves.
         self._clock = QTimer(self)
         self._clock.timeout.connect(self._tick)

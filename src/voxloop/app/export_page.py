@@ -35,9 +35,11 @@ _MEANINGS = {
     "top_uncertain": "1 where the next labels help most",
     "features": "what the filters respond; large",
 }
+_PYRAMID = "OME-TIFF, tiles and pyramid"
 _FORMATS = {
     "TIFF": ".tif",
     "OME-TIFF": ".ome.tif",
+    _PYRAMID: ".ome.tif",
     "OME-Zarr": ".zarr",
     "NumPy": ".npy",
     "HDF5": ".h5",
@@ -65,6 +67,11 @@ class ExportPage(Page):
         self.format.addItems(list(_FORMATS))
         self.dtype.addItems(_TYPES)
         self.dtype.setToolTip("probabilities become 0 to 255 in uint8; classes keep their numbers")
+        self.format.setItemData(
+            self.format.findText(_PYRAMID),
+            "compressed, with coarser levels: large volumes open at once in viewers",
+            Qt.ItemDataRole.ToolTipRole,
+        )
         for box in (self.source, self.format, self.dtype):
             box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.source.currentTextChanged.connect(lambda _source: self._propose())
@@ -119,6 +126,8 @@ class ExportPage(Page):
     def _options(self, *, with_part: bool) -> dict[str, Any] | None:
         """Return what is chosen; None, with a message, if a part cannot be read."""
         options: dict[str, Any] = {"overwrite": self.overwrite.isChecked()}
+        if self.format.currentText() == _PYRAMID:
+            options["ome_tiff"] = "pyramid"
         if self.dtype.currentText() != _TYPES[0]:
             options["dtype"] = self.dtype.currentText()
             if self.source.currentText() == "probabilities" and self.dtype.currentText() != "float32":

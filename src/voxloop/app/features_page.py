@@ -78,6 +78,7 @@ class FeaturesPage(StagePage):
         self.context.blockSignals(False)
         record = controller.project.images[controller.image]
         self.cost.setText(estimate(spec, record.shape, record.n_channels))
+        self._show_left_out(spec)
         self._show_suggestion()
 
     def refresh(self, what: str) -> None:
@@ -144,6 +145,12 @@ class FeaturesPage(StagePage):
         row.addWidget(self.suggest, 1)
         row.addWidget(self.take, 1)
         column.addLayout(row)
+        self.left_out = hint()
+        self.left_out.setObjectName("left-out")
+        self.all_again = button("Use all of them again", lambda: self.controller.configure(features={"left_out": ()}),
+                                name="all-again")  # fmt: skip
+        column.addWidget(self.left_out)
+        column.addWidget(self.all_again)
         self.box.addWidget(group)
 
     def _add_preview(self) -> None:
@@ -174,6 +181,19 @@ class FeaturesPage(StagePage):
         return box
 
     # Showing and choosing
+
+    def _show_left_out(self, spec: FeatureSpec) -> None:
+        """Show which of the chosen filters are not computed at which of the chosen scales."""
+        pairs: dict[FeatureFamily, list[float]] = {}
+        for family, sigma in spec.left_out:
+            pairs.setdefault(family, []).append(sigma)
+        listed = "; ".join(
+            f"{FAMILY_NAMES[family]} at {', '.join(f'{sigma:g}' for sigma in sorted(sigmas))}"
+            for family, sigmas in pairs.items()
+        )
+        self.left_out.setText(f"Left out of the filters and scales above: {listed}.")
+        for widget in (self.left_out, self.all_again):
+            widget.setVisible(bool(pairs))
 
     def _show_suggestion(self) -> None:
         found = self.controller.features.found

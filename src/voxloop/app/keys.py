@@ -56,6 +56,7 @@ KEYS = (
     Key("F1", "F1", "this list", "toggle_help"),
     Key("", "", "compute supervoxels", "compute_supervoxels"),
     Key("", "", "compute features", "compute_features"),
+    Key("", "", "import the selected layer as labels", "overview.import_layer"),
     Key("", "", "suggest features", "features.suggest"),
     Key("", "", "show the next supervoxel with strokes of several classes", "overview.next_conflict"),
 )

@@ -259,7 +259,9 @@ class LabelPage(Page):
         self.sides, self.solid = choice("side views (B)"), choice("3D (D)")
         self.sides.setToolTip("yz beside and xz below, with a crosshair; C brings all views to the mouse pointer")
         self.sides.clicked.connect(self.controller.sides.toggle)
-        self.solid.setToolTip("the segmentation and the suggested plane in 3D")
+        self.solid.setToolTip(
+            "the segmentation and the suggested plane in 3D; the brush paints on it, a drag beside it turns it"
+        )
         self.solid.clicked.connect(self.controller.solid.toggle)
         row.addWidget(self.sides)
         row.addWidget(self.solid)

@@ -91,15 +91,26 @@ class Labelling:
         classes = self._project.class_names
         self.select(self.selected if self.selected in classes else min(classes, default=ERASER))
 
-    def append(self, event: Event) -> None:
-        """Write an event to the log and show what follows from it; a refusal changes nothing."""
+    def append(self, event: Event) -> bool:
+        """Write an event to the log and show what follows from it; return whether it was not refused."""
         try:
             self._project.keep(event)
         except VoxloopError as error:
             self._refused(str(error))
-            return
+            return False
         self.show()
         self._edited()
+        return True
+
+    def paint(self, voxels: NDArray[np.int64], values: NDArray[np.int64], *, source: str) -> None:
+        """Take what was painted in a picture of the image, voxels (v, 3) and their classes (v,), for one stroke."""
+        if len(voxels):
+            try:
+                stroke = self._stroke(voxels, values, source)
+            except VoxloopError as error:
+                self._refused(self._reason(error))
+            else:
+                self.append(stroke)
 
     def undo(self, _layer: Any = None) -> None:
         """Take the last step back."""
@@ -138,23 +149,13 @@ class Labelling:
                 "nothing bounds this place: draw a closed outline, or a line from edge to edge, and fill in it"
             )
             return
-        is_whole = self._tool == "supervoxels" and self.tables is not None
         try:
-            strokes = [
-                Stroke(
-                    image=self._image,
-                    class_id=int(value),
-                    runs=self._runs(voxels[values == value], whole=is_whole),
-                    source=self._tool,
-                )
-                for value in np.unique(values)
-            ]
-            self._project.keep(strokes[0] if len(strokes) == 1 else Group(edits=tuple(strokes)))
+            self._project.keep(self._stroke(voxels, values, self._tool))
         except VoxloopError as error:
             self._take_off(layer, voxels)
             self._refused(self._reason(error))
             return
-        if is_whole:
+        if self._is_whole:
             self._take_off(layer, voxels)
         else:
             self._shown = self._project.annotations.labelled_voxels(self._image)[0]
@@ -166,9 +167,23 @@ class Labelling:
         layer.data[tuple(voxels.T)] = 0
         self.show()
 
-    def _runs(self, voxels: NDArray[np.int64], *, whole: bool) -> Runs:
-        """Return the runs of voxels, or of the whole supervoxels that they lie in."""
-        touched = np.unique(np.asarray(self.tables.supervoxels.labels)[tuple(voxels.T)]) if whole else np.zeros(0)
+    @property
+    def _is_whole(self) -> bool:
+        """Whether whole supervoxels are painted."""
+        return self._tool == "supervoxels" and self.tables is not None
+
+    def _stroke(self, voxels: NDArray[np.int64], values: NDArray[np.int64], source: str) -> Stroke | Group:
+        """Return one step that gives voxels (v, 3), or the supervoxels that they lie in, their classes (v,)."""
+        strokes = tuple(
+            Stroke(image=self._image, class_id=int(value), runs=self._runs(voxels[values == value]), source=source)
+            for value in np.unique(values)
+        )
+        return strokes[0] if len(strokes) == 1 else Group(edits=strokes)
+
+    def _runs(self, voxels: NDArray[np.int64]) -> Runs:
+        """Return the runs of voxels, or of the whole supervoxels that they lie in if those are painted."""
+        ids = np.asarray(self.tables.supervoxels.labels) if self._is_whole else None
+        touched = np.zeros(0) if ids is None else np.unique(ids[tuple(voxels.T)])
         if not touched.any():
             return runs_from_points(voxels)
         pieces = [supervoxel_mask(self.tables, int(i)) for i in touched if i]

@@ -134,7 +134,7 @@ class ProjectLayers:
         # Zeros take no memory before somebody paints there.
         voxels = np.zeros(record.shape, np.uint16) if leader is None else leader.labels.data
         self.labels = viewer.add_labels(voxels, name="labels", opacity=LABELS_OPACITY, **self._place)
-        adapter.paint_to_release(self.labels)
+        adapter.paint_to_release(self.labels, self._is_seen)
         adapter.announce_when_written(self.labels)
         viewer.layers.selection.active = self.labels
         if leader is not None:
@@ -258,6 +258,14 @@ class ProjectLayers:
             layer.visible = not layer.visible
 
     # Behind the scenes
+
+    def _is_seen(self, voxels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which voxels (v, 3) show a label or a predicted class."""
+        where, seen = tuple(voxels.T), np.zeros(len(voxels), np.bool_)
+        for layer in (self.labels, self.prediction):
+            if layer is not None and layer.visible:
+                seen |= layer.data[where] != 0
+        return seen
 
     def _add_mask(self) -> Any:
         """Show what lies outside the mask under a dark veil."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from napari.layers.labels._labels_constants import Mode
 from napari.layers.labels._labels_utils import mouse_event_to_labels_coordinate
 from napari.layers.utils._link_layers import link_layers
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 Layer = Any
 Viewer = Any
+Seen = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 
 _CROSSHAIR = (1.0, 1.0, 1.0, 0.45)
 _WELL_INSIDE = 0.7  # of the way from the middle of the view to its edge
@@ -35,19 +36,39 @@ _NOTIFIERS = {
 # Painting
 
 
-def paint_to_release(layer: Labels) -> None:
+def paint_to_release(layer: Labels, is_seen: Seen | None = None) -> None:
     """Let the brush and the eraser of `layer` paint up to the point where the mouse button is let go.
 
     napari throttles moves and leaves the release point out, so that a fast stroke would lose its tail.
+
+    Parameters
+    ----------
+    layer
+        A labels layer in two or three dimensions.
+    is_seen
+        Takes voxels (v, 3) and returns which of them are to be seen in 3D, (v,): there the brush paints on the first
+        one under the mouse and on those around it, and a drag beside them turns the view. Without it, on all that the
+        layer itself shows.
     """
-    layer._drag_modes = {**type(layer)._drag_modes, Mode.PAINT: _stroke, Mode.ERASE: _stroke}
+
+    def stroke(layer: Labels, event: Any) -> Iterator[None]:
+        if layer.cursor == "circle_frozen" or event.button != 1:  # resizing the brush, or napari's encircle-and-fill
+            return
+        if layer._slice_input.ndisplay == 3:
+            yield from _stroke_on_surface(layer, event, is_seen or (lambda voxels: layer.data[tuple(voxels.T)] != 0))
+        else:
+            yield from _stroke(layer, event)
+
+    layer._drag_modes = {**type(layer)._drag_modes, Mode.PAINT: stroke, Mode.ERASE: stroke}
+
+
+def _value_of_brush(layer: Labels) -> int:
+    return layer.colormap.background_value if layer._mode == Mode.ERASE else layer.selected_label
 
 
 def _stroke(layer: Labels, event: Any) -> Iterator[None]:
     """Paint from press to release as one item of the history."""
-    if layer.cursor == "circle_frozen" or event.button != 1:  # resizing the brush, or napari's encircle-and-fill
-        return
-    value = layer.colormap.background_value if layer._mode == Mode.ERASE else layer.selected_label
+    value = _value_of_brush(layer)
     with layer.block_history():
         last = mouse_event_to_labels_coordinate(layer, event)
         layer._draw(value, last, last)
@@ -59,6 +80,52 @@ def _stroke(layer: Labels, event: Any) -> Iterator[None]:
             last = here
             if event.type == "mouse_release":
                 return
+
+
+def _stroke_on_surface(layer: Labels, event: Any, is_seen: Seen) -> Iterator[None]:
+    """Paint what is seen in 3D near the mouse from press to release, as one item of the history."""
+    last = _first_seen(layer, event, is_seen)
+    layer.mouse_pan = last is None  # until the next press: the view has to hear of the release, too
+    if last is None:
+        return
+    value = _value_of_brush(layer)
+    with layer.block_history():
+        _paint_seen(layer, last, last, value, is_seen)
+        while True:
+            yield
+            here = _first_seen(layer, event, is_seen)
+            if here is not None:
+                _paint_seen(layer, here if last is None else last, here, value, is_seen)
+            last = here
+            if event.type == "mouse_release":
+                return
+
+
+def _first_seen(layer: Labels, event: Any, is_seen: Seen) -> NDArray[np.int64] | None:
+    """Return the voxel that is seen under the mouse, if any: the first one along the line of sight."""
+    start, end = layer.get_ray_intersections(
+        event.position, event.view_direction, layer._slice_input.displayed, world=True
+    )
+    if start is None or end is None:
+        return None
+    n = 2 * int(np.ceil(np.abs(end - start).max())) + 1  # two a voxel: corners are not missed
+    voxels = np.clip(np.round(np.linspace(start, end, n)), 0, np.array(layer.data.shape) - 1).astype(np.int64)
+    found = np.flatnonzero(is_seen(voxels))
+    return voxels[found[0]] if found.size else None
+
+
+def _paint_seen(layer: Labels, first: NDArray[Any], last: NDArray[Any], value: int, is_seen: Seen) -> None:
+    """Paint the voxels that are seen no further than the brush's radius from the line between two of them."""
+    steps = np.array(layer.scale) / min(layer.scale)
+    radius = layer.brush_size / 2
+    reach = np.ceil(radius / steps)
+    low = np.maximum(np.minimum(first, last) - reach, 0).astype(np.int64)
+    high = np.minimum(np.maximum(first, last) + reach + 1, layer.data.shape).astype(np.int64)
+    voxels = np.stack([axis.ravel() for axis in np.mgrid[tuple(map(slice, low, high))]], axis=1)
+    along, offsets = (last - first) * steps, (voxels - first) * steps
+    share = np.clip(offsets @ along / max(float(along @ along), 1.0), 0, 1)
+    near = voxels[np.linalg.norm(offsets - share[:, np.newaxis] * along, axis=1) <= radius]
+    layer.data_setitem(tuple(near[is_seen(near)].T), value)
 
 
 def announce_when_written(layer: Labels) -> None:
@@ -224,6 +291,16 @@ def show_scale_bar(viewer: Viewer) -> None:
     viewer.dims.axis_labels = ("z", "y", "x")
 
 
+def is_labels(layer: Layer) -> bool:
+    """Whether a layer shows labels."""
+    return isinstance(layer, Labels)
+
+
+def has_voxels(layer: Layer | None) -> bool:
+    """Whether a layer shows labels or an image, which may hold numbers of classes as well."""
+    return isinstance(layer, Labels | Image) and not layer.multiscale
+
+
 # Keys, messages, settings
 
 
@@ -266,6 +343,12 @@ def show_help(viewer: Viewer, layer: Layer, line: str) -> None:
 def notify(level: str, message: str) -> None:
     """Show a message that goes away by itself; `level` is ``info``, ``warning`` or ``error``."""
     _NOTIFIERS[level](message)
+
+
+def offer(message: str, action: str, call: Callable[[], None]) -> None:
+    """Show a message with a button `action` that does `call`."""
+    button = (action, lambda _notification: call())
+    notifications.notification_manager.dispatch(notifications.Notification(message, "info", (button,)))
 
 
 def settings() -> Any:

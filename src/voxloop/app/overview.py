@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.active import StopSignal
+from voxloop.app import napari_adapter as adapter
+from voxloop.app.session import NO_PROJECT
 from voxloop.classify import Assessment
-from voxloop.errors import VoxloopError
-from voxloop.io import open_labels
 from voxloop.project.annotations import ClassMerged, StrokeRow
 from voxloop.project.guidance import middle_voxel
 from voxloop.project.history import Round
+from voxloop.project.images import ImageRecord
+from voxloop.project.imports import label_step, read_label_volume, read_points
 from voxloop.project.live import LiveResult
+from voxloop.project.runs import Runs
 
 if TYPE_CHECKING:
     from voxloop.app.controller import Controller
@@ -84,32 +88,77 @@ class Overview:
 
         A value n of a volume is class n; where there is no such class, one is made.
         """
+        record = self._controller.layers.image.record
+
+        def read() -> dict[Any, Runs]:
+            if Path(path).suffix.lower() == ".csv":
+                return read_points(path, record.shape)
+            return read_label_volume(path, record.shape, record.crop_slices, None)
+
+        self._import(f"Import {Path(path).name}", read)
+
+    def import_layer(self, layer: Any = None) -> None:
+        """Label voxels of the image on screen from a layer of somebody else, by default the one that is selected.
+
+        Values mean what they mean in a file. The layer is hidden once its labels are in the project.
+        """
+        controller = self._controller
+        layer = layer or controller.viewer.layers.selection.active
+        if controller.layers is None:
+            controller.notified.emit("info", NO_PROJECT)
+            return
+        if not adapter.has_voxels(layer) or layer in controller.layers.all:
+            controller.notified.emit("info", "select the labels layer to import in the list on the left first")
+            return
+        record = controller.layers.image.record
+
+        def read() -> dict[Any, Runs]:
+            labels = np.asarray(layer.data)
+            if record.shape[0] == 1 and labels.ndim == 2:
+                labels = labels[np.newaxis]
+            return read_label_volume(labels, record.shape, record.crop_slices, None)
+
+        def imported() -> None:
+            layer.visible = False
+            controller.notified.emit("info", f"{layer.name!r} is imported, and hidden; Ctrl+Z takes its labels back")
+
+        self._import(f"Import {layer.name}", read, then=imported)
+
+    def offer(self, layer: Any) -> None:
+        """Offer to import a labels layer that somebody has opened or dragged in; say why not if it does not fit."""
+        layers = self._controller.layers
+        if layers is None or layer in layers.all or not layer.editable or not adapter.is_labels(layer):
+            return
+        shape, own = tuple(layer.data.shape), layers.image.record.shape
+        if _may_fit(shape, layers.image.record):
+            self._controller.offered.emit(
+                f"{layer.name!r} fits the image: its labels can be imported",
+                "Import as labels",
+                lambda: self.import_layer(layer),
+            )
+        else:
+            line = f"{layer.name!r} is shown but cannot be imported as labels: it has shape {shape}, the image {own}"
+            self._controller.notified.emit("info", line)
+
+    def _import(
+        self, name: str, read: Callable[[], dict[Any, Runs]], *, then: Callable[[], None] = lambda: None
+    ) -> None:
+        """Read runs of voxels by class, or by number of a class, in the background, and label them in one step."""
         controller, image = self._controller, self._controller.image
         project = controller.need_project()
 
-        def read() -> NDArray[np.integer]:
-            return np.asarray(open_labels(path).data)
-
-        def put(labels: NDArray[np.integer] | None) -> None:
-            try:
-                if labels is None:
-                    project.import_points(path, image=image)
-                else:
-                    names = project.class_names
-                    values = [int(v) for v in np.unique(labels) if v > 0]
-                    project.import_labels(
-                        labels, image=image, mapping={v: names.get(v, f"imported {v}") for v in values}
-                    )
-            except VoxloopError as error:
-                controller.notified.emit("error", str(error))
+        def put(found: dict[Any, Runs]) -> None:
+            if controller.project is not project:
                 return
-            controller.labelling.show()
-            controller.labels_changed()
+            names = project.class_names
+            named = [
+                (label if isinstance(label, str) else names.get(label, f"imported {label}"), runs)
+                for label, runs in found.items()
+            ]
+            if controller.labelling.append(label_step(named, project.annotations, image)):
+                then()
 
-        if Path(path).suffix.lower() == ".csv":
-            put(None)
-        else:
-            controller.run(f"Import {Path(path).name}", read, put)
+        controller.run(name, read, put)
 
     # How far
 
@@ -165,6 +214,14 @@ class Overview:
     def forget(self) -> None:
         """Begin with the first conflict again: another image is on screen."""
         self._conflict = -1
+
+
+def _may_fit(shape: tuple[int, ...], record: ImageRecord) -> bool:
+    """Return whether labels of a shape are of the image, or of the file that the image is a part of."""
+    is_flat = record.shape[0] == 1 and shape == record.shape[1:]
+    crop = record.crop_slices
+    is_larger = crop is not None and len(shape) == 3 and all(s.stop <= n for s, n in zip(crop, shape, strict=True))
+    return shape == record.shape or is_flat or is_larger
 
 
 def assessment_of(result: LiveResult) -> Assessment | None:

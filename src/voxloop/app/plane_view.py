@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 
 from voxloop.active import Patch, PlaneSuggestion, label_patch, resample_plane
 from voxloop.app import napari_adapter as adapter
-from voxloop.app.latest import Latest
+from voxloop.app.guide import Guide
 from voxloop.app.layers import OUTLINE_COLOR, TRACE_COLOR, add_input
 from voxloop.errors import InputError, VoxloopError
-from voxloop.project.annotations import ERASER, Group, Stroke
-from voxloop.project.guidance import Trail
+from voxloop.project.annotations import ERASER, Group
 from voxloop.project.live import LiveImage
 from voxloop.project.planes import patch_strokes
-from voxloop.project.runs import runs_from_points
 from voxloop.project.suggestions import Suggester
 from voxloop.supervoxels.outlines import boundaries
 from voxloop.volume import relative_spacing
@@ -33,7 +31,7 @@ _CLICK_PIXELS = 3.0  # a press that moves no further is a click
 Pixel = tuple[float, float]
 
 
-class PlaneView:
+class PlaneView(Guide[PlaneSuggestion]):
     """The plane that is looked at, and the answers that are given there.
 
     Parameters
@@ -45,8 +43,6 @@ class PlaneView:
     ----------
     viewer
         A viewer without a window, for the picture of the plane.
-    trail
-        The planes suggested so far.
     patch
         The picture; None before a plane was suggested.
     classes
@@ -56,8 +52,7 @@ class PlaneView:
     """
 
     def __init__(self, controller: Controller) -> None:
-        self._controller = controller
-        self._latest = Latest(controller.dispatch, name="voxloop-planes")
+        super().__init__(controller, topic="plane")
         self.viewer = ViewerModel()
         self.viewer.mouse_wheel_callbacks[:] = [self._on_wheel]
         self.viewer.mouse_drag_callbacks.append(self._on_press)
@@ -67,8 +62,7 @@ class PlaneView:
 
     def forget(self) -> None:
         """Drop everything: another image is on screen."""
-        self._latest.forget()
-        self.trail: Trail[PlaneSuggestion] = Trail()
+        super().forget()
         self.patch: Patch | None = None
         self.offset = 0
         self.classes: tuple[int, int] | None = None
@@ -89,16 +83,7 @@ class PlaneView:
             self.trail.position -= 1
         self._controller.changed.emit("plane")
 
-    def close(self, timeout: float) -> None:
-        """Compute nothing more."""
-        self._latest.close(timeout)
-
     # Where
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a plane is looked for."""
-        return self._latest.is_busy
 
     def suggest(self) -> None:
         """Look for the plane where labels help most, and show it; once more goes to the next one."""
@@ -109,24 +94,9 @@ class PlaneView:
         if min(controller.layers.image.record.shape) < 2:
             controller.notified.emit("info", "the image is flat: N suggests where to label in it")
             return
-        if not self.trail.is_at_end:
-            self._found([])
-            return
         skip = list(self.trail.suggestions)
         suggester = Suggester.of_result(result)
-        self._latest.submit(
-            lambda: suggester.planes(1, skip=skip),
-            self._found,
-            self._say,
-        )
-        controller.changed.emit("plane")
-
-    def back(self) -> None:
-        """Go back to the plane before."""
-        try:
-            self._look_at(self.trail.back())
-        except VoxloopError as error:
-            self._controller.notified.emit("info", str(error))
+        self._look_for(lambda: suggester.planes(1, skip=skip))
 
     def step(self, steps: int) -> None:
         """Move the plane along its normal by `steps` voxels of the finest axis."""
@@ -215,25 +185,13 @@ class PlaneView:
             self._controller.notified.emit("info", "there is no plane yet: P suggests one")
         return self.patch is not None
 
-    def _found(self, found: list[PlaneSuggestion]) -> None:
-        controller = self._controller
-        controller.need_project().history.add_suggestions(controller.image, found[:1])
-        try:
-            self._look_at(self.trail.next(lambda _skipped: found))
-        except VoxloopError as error:
-            self._say(str(error))
-
-    def _say(self, line: str) -> None:
-        self._controller.notified.emit("info", line)
-        self._controller.changed.emit("plane")
-
-    def _look_at(self, plane: PlaneSuggestion) -> None:
+    def _go_to(self, suggestion: PlaneSuggestion) -> None:
         self.offset = 0
         self._drawing, self.start = False, None
-        self._show(plane)
+        self._show(suggestion)
         self.classes = self._likely_classes()
         self.viewer.reset_view()
-        self._controller.go_to(tuple(round(c) for c in plane.center))
+        self._controller.go_to(tuple(round(c) for c in suggestion.center))
         self._controller.changed.emit("plane")
 
     def _show(self, plane: PlaneSuggestion) -> None:
@@ -408,15 +366,5 @@ class PlaneView:
         controller = self._controller
         voxels = self.patch.voxels[tuple(pixels.T)]
         inside = np.all((voxels >= 0) & (voxels < controller.layers.labels.data.shape), axis=-1)
-        strokes = tuple(
-            Stroke(
-                image=controller.image,
-                class_id=int(value),
-                runs=runs_from_points(voxels[inside & (values == value)]),
-                source="plane brush",
-            )
-            for value in np.unique(values[inside])
-        )
-        if strokes:
-            controller.labelling.append(strokes[0] if len(strokes) == 1 else Group(edits=strokes))
+        controller.labelling.paint(voxels[inside], values[inside], source="plane brush")
         self._fill_results()

@@ -38,8 +38,10 @@ class StrokesPage(Page):
                              tip="go to the next supervoxel with strokes of several classes"))  # fmt: skip
         row.addWidget(button("Import labels ...", self._import, name="import-labels",
                              tip="a label volume of the same shape, or a CSV table: z, y, x, class"))  # fmt: skip
-        row.addWidget(button("Back to labelling", lambda: controller.changed.emit("strokes")))
+        row.addWidget(button("Import layer", controller.overview.import_layer, name="import-layer",
+                             tip="the layer that is selected on the left; its value n is class n"))  # fmt: skip
         self.box.addLayout(row)
+        self.box.addWidget(button("Back to labelling", lambda: controller.changed.emit("strokes")))
 
     def refresh(self, what: str) -> None:
         """Show the strokes, if somebody looks at them."""
