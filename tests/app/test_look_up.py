@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from voxloop.app.look_up import FineOutlineView, HatchView, IdSlices, OutlineView, OutsideView, TableView
+from voxloop.app.look_up import HatchView, IdSlices, OutlineView, OutsideView, TableView
 from voxloop.supervoxels.outlines import boundaries, hatch
 
 IDS = np.random.default_rng(0).integers(0, 5, (6, 7, 9)).astype(np.uint32)
@@ -46,16 +46,6 @@ def test_outlines_and_hatch_are_those_of_the_slice(key: tuple[int | slice, ...])
     expected = np.where(hatch(IDS[key] == 4, period=3), 2, hatch(np.isin(IDS[key], (1, 3))))
     assert np.array_equal(HatchView(ids, table)[key], expected)
     assert np.array_equal(OutsideView(ids)[key], IDS[key] == 0)
-
-
-@pytest.mark.parametrize("key", SLICES, ids=str)
-def test_fine_outlines_lie_at_the_ends_of_voxels(key: tuple[int | slice, ...]) -> None:
-    fine = FineOutlineView(IdSlices(IDS))
-    finer = IDS.repeat(3, 0).repeat(3, 1).repeat(3, 2)
-    assert fine.shape == finer.shape
-    assert np.array_equal(fine[key], boundaries(finer[key]))
-    assert np.array_equal(np.asarray(fine)[7], fine[7, :, :])
-    assert fine[2, 3, 4] == 0
 
 
 def test_a_volume_is_its_slices() -> None:

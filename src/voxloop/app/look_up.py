@@ -19,7 +19,6 @@ from voxloop.volume import ArrayLike, Spacing, relative_spacing
 
 # A plane less slanted than this against a slice, in voxels of height a voxel, is drawn by its rim.
 _SLANTED = 0.05
-_FINER = 3  # lines of fine outlines to a voxel
 _KEPT_SLICES = 4  # one for each direction to look in, and one more
 
 
@@ -126,41 +125,6 @@ class OutlineView(TableView):
     def draw(self, ids: NDArray[np.uint32]) -> NDArray[Any]:
         """Return the outlines in a slice, or in each slice of a volume."""
         return _each_slice(boundaries, ids)
-
-
-class FineOutlineView(LazyVolume):
-    """1 on the borders between supervoxels, lines a third of a voxel thin: between small ones the image is still seen.
-
-    Parameters
-    ----------
-    ids
-        Supervoxel ids (z, y, x), which may be replaced; the view has three times as many voxels along each axis.
-    """
-
-    def __init__(self, ids: IdSlices) -> None:
-        self.ids = ids
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(z, y, x)."""
-        return tuple(_FINER * n for n in self.ids.labels.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """uint8."""
-        return np.dtype(np.uint8)
-
-    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        parts = key if isinstance(key, tuple) else (key,)
-        parts = (*parts, *(slice(None),) * (self.ndim - len(parts)))
-        places = [np.arange(n)[part] // _FINER for n, part in zip(self.shape, parts, strict=True)]
-        ids = np.asarray(self.ids.labels)[np.ix_(*map(np.atleast_1d, places))]
-        return _each_slice(boundaries, ids.reshape([place.size for place in places if place.ndim]))
-
-    def place(self, start: Sequence[int], spacing: Spacing) -> tuple[list[float], list[float]]:
-        """Return scale and translation of a layer that shows it, with its first voxel at `start` of the image."""
-        first = (1 - _FINER) / (2 * _FINER)  # the middle of the first of three parts of a voxel
-        return [s / _FINER for s in spacing], [(a + first) * s for a, s in zip(start, spacing, strict=True)]
 
 
 class HatchView(TableView):

@@ -132,7 +132,7 @@ class Overview:
         shape, own = tuple(layer.data.shape), layers.image.record.shape
         if _may_fit(shape, layers.image.record):
             self._controller.offered.emit(
-                f"{layer.name!r} fits the image: its labels can be imported",
+                f"{layer.name!r} fits the image",
                 "Import as labels",
                 lambda: self.import_layer(layer),
             )

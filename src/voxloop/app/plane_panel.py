@@ -19,8 +19,8 @@ class PlanePanel(QWidget):
         plane = controller.plane
         self.canvas = adapter.canvas_of(plane.viewer)
         self.reason = hint()
-        self.line = choice("Line in two clicks (L)")
-        self.line.setToolTip("click where two classes meet, then click again: each side becomes a class")
+        self.line = choice("Line (L)")
+        self.line.setToolTip("two clicks: where two classes meet, and again; each side becomes a class")
         self.line.clicked.connect(plane.draw_line)
         self.sides = [QComboBox(), QComboBox()]
         for side in self.sides:

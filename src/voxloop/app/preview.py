@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from voxloop.app import napari_adapter as adapter
 from voxloop.app.latest import Latest
 from voxloop.app.layers import LoadedImage
-from voxloop.app.look_up import FineOutlineView, IdSlices
+from voxloop.app.look_up import IdSlices, OutlineView
 from voxloop.blocks import Box, Shape3
 from voxloop.features import preview_feature
 from voxloop.specs import FeatureFamily
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Voxels along the direction that is looked along, and across it: enough to judge by, little enough to follow a slider.
 SLAB_DEPTH, SLAB_WIDTH = 32, 256
 _NAME, _COLOR = "preview", "#ff7ad9"
-_OPACITY = 0.8
+_OPACITY = 0.4  # outlines of small supervoxels take half of the pixels: the image must be seen through them
 
 
 class Previews:
@@ -137,10 +137,9 @@ class Previews:
         layers, layer, ids = self._controller.layers, self._layer, IdSlices(labels)
         if layers is None:
             return
-        outlines = FineOutlineView(ids)
-        scale, translate = outlines.place(start, layers.image.record.spacing)
-        is_there = layer in self._controller.viewer.layers and isinstance(layer.data, FineOutlineView)
-        if is_there and layer.data.shape == outlines.shape:  # a new layer costs ten times as much
+        translate = [a * s for a, s in zip(start, layers.image.record.spacing, strict=True)]
+        is_there = layer in self._controller.viewer.layers and isinstance(layer.data, OutlineView)
+        if is_there and layer.data.shape == labels.shape:  # a new layer costs ten times as much
             layer.data.ids = ids
             if np.allclose(layer.translate, translate):
                 adapter.refresh(layer)
@@ -149,8 +148,7 @@ class Previews:
             return
 
         def add(**place: Any) -> Any:
-            place |= {"scale": scale, "translate": translate}
-            layer = self._controller.viewer.add_labels(outlines, opacity=_OPACITY, **place)
+            layer = self._controller.viewer.add_labels(OutlineView(ids), opacity=_OPACITY, **place)
             layer.colormap = adapter.class_colormap({1: _COLOR})
             return layer
 

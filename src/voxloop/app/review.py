@@ -87,9 +87,9 @@ class Review:
             table = controller.tables[controller.image]
             controller.layers.point_out(queue.supervoxel)
             middle = middle_voxel(table, queue.supervoxel)
-            controller.go_to(middle)
             if self._view_before is None:
                 self._view_before = adapter.view_of(controller.viewer)
+            controller.go_to(middle)
             world = controller.layers.labels.data_to_world(middle)
             adapter.look_closely(controller.viewer, world, _RADIUS * min(table.spacing))
         controller.changed.emit("review")

@@ -23,7 +23,7 @@ _MAX_VOXELS = 4_000_000
 _NOTHING = (None, None, -1)
 # Added to predicted classes, so that they look another way than labels, and a label of the same class is a change.
 _PREDICTED = 1 << 15
-_DIMMED = 0.65
+_DIMMED = 0.7
 
 
 class SolidView:
