@@ -181,13 +181,16 @@ class FeatureSpec(Spec):
         return tuple(family for family in chosen if (family, sigma) not in self.left_out)
 
 
+MOST_SMOOTHING = 100
+
+
 class ClassifierSpec(Spec):
     """The forests that learn from the labelled supervoxels.
 
     `balanced` gives the classes the same weight in all. `autocontext` adds a second forest that sees the first one's
     opinion of the neighbourhood. `calibrated` shifts and scales the probabilities by what is said of labels that were
-    held out. `smoothing` is how many times probabilities are averaged along the
-    graph at last: it makes large blobs rounder and eats thin structures.
+    held out. `smoothing` is how many times probabilities are averaged along the graph at last, less across edges of
+    the image.
     """
 
     n_trees: Annotated[int, Field(ge=1, le=10_000)] = 100
@@ -196,7 +199,7 @@ class ClassifierSpec(Spec):
     balanced: bool = True
     autocontext: bool = True
     calibrated: bool = True
-    smoothing: Annotated[int, Field(ge=0, le=100)] = 0
+    smoothing: Annotated[int, Field(ge=0, le=MOST_SMOOTHING)] = 0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 

@@ -182,6 +182,7 @@ OPTIONS = {
     "features --statistics mode": "statistics",
     "features --sigmas big": "invalid float",
     "train --n-trees 0": "n_trees",
+    "train --smoothing 101": "smoothing",
     "train --seed -1": "seed",
     "train --min-samples-leaf 0": "min_samples_leaf",
     "suggest --number 0": "number",

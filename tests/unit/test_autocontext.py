@@ -84,8 +84,9 @@ def test_same_bits_with_any_number_of_threads_and_with_a_known_opinion():
 @pytest.mark.parametrize("ids", [[1], [5, 77, 300], list(range(1, SIDE + 1))])
 def test_some_supervoxels_get_the_bits_that_they_get_among_all(ids):
     image, _ = noisy_halves(np.random.default_rng(1))
-    classifier = fit_classifier([image], ClassifierSpec(n_trees=20))
+    classifier = fit_classifier([image], ClassifierSpec(n_trees=20, smoothing=2))
     assert classifier.second is not None
+    assert classifier.reach == STEPS + 2
     whole = classifier.predict(image.values, image.graph)
     some = classifier.predict(image.values, image.graph, ids=np.array(ids, np.uint32))
     np.testing.assert_array_equal(some, whole[np.array(ids) - 1])
@@ -166,6 +167,7 @@ def test_arrays_round_trip_and_forests_that_do_not_fit_are_refused():
         "held_probabilities": np.ones((3, 2)),
         "held_columns": np.full(again.held_out.columns.shape, 2),
         "held_groups": np.full(again.held_out.groups.shape, -1),
+        "smoothing_rounds": np.array(101),
     }.items():
         with pytest.raises(FormatError, match="damaged"):
             Classifier.from_arrays(classifier.to_arrays() | {name: wrong})

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxloop.blocks import SerialExecutor
-from voxloop.classify import Calibration, Classifier, Prediction, fit_forest, look_up
-from voxloop.classify.smoothing import smooth
-from voxloop.errors import InputError
+from voxloop.classify import Calibration, Classifier, LabelledImage, Prediction, fit_forest, label_supervoxels, look_up
+from voxloop.classify.smoothing import Smoothing, intensities, smooth
+from voxloop.errors import FormatError, InputError
+from voxloop.features import FeatureTable
+from voxloop.features.context import join_lazily
 from voxloop.specs import ClassifierSpec
 from voxloop.supervoxels import Adjacency
 
@@ -27,6 +29,7 @@ def dense(graph: Adjacency) -> np.ndarray:
     return areas / areas.sum(axis=1, keepdims=True)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.integers(4, 12), st.integers(0, 6), st.integers(2, 4), st.integers(0, 99))
 def test_against_dense_matrices(n, rounds, k, seed):
     graph, P = ring(n), np.random.default_rng(seed).dirichlet(np.ones(k), n).astype(np.float32)
@@ -50,13 +53,73 @@ def test_bad_input():
         smooth(np.ones((5, 1), np.float32), ring(6), 1)
 
 
+def test_little_is_averaged_across_edges_of_the_image():
+    """A chain of 20, dark and bright in turns of 5: what is certain of one side says little of the other."""
+    n = 20
+    ids = np.arange(1, n + 1)
+    chain = Adjacency(np.stack([ids[:-1], ids[1:]], 1), np.ones(n - 1), n)
+    side = np.arange(n) // 5 % 2
+    intensity = 10.0 * side + 0.1 * np.arange(n)
+    P = np.stack([1 - side, side], 1).astype(np.float32)
+    assert np.abs(smooth(P, chain, 2) - P).max() > 0.3
+    assert np.abs(Smoothing(2, contrast=1.0).apply(P, chain, intensity) - P).max() < 1e-6
+    doubt = np.where(np.arange(n) % 5 == 2, 0.4, 0.9)[:, np.newaxis]
+    cleared = Smoothing(2, contrast=1.0).apply(np.where(P > 0, doubt, 1 - doubt).astype(np.float32), chain, intensity)
+    assert (cleared.argmax(axis=1) == side).all()
+    np.testing.assert_allclose(cleared.sum(axis=1), 1, atol=1e-6)
+
+
+def image_of(values: np.ndarray, graph: Adjacency) -> LabelledImage:
+    return LabelledImage(label_supervoxels([], []), values, graph, np.zeros((graph.n, 3)))
+
+
+def test_brightness_and_contrast_of_the_image_do_not_matter():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(8, 3)).astype(np.float32)
+    P = rng.dirichlet([1, 1], 8).astype(np.float32)
+
+    def smoothed(v: np.ndarray) -> np.ndarray:
+        return Smoothing.of([image_of(v, ring(8))], 3).apply(P, ring(8), intensities(v, np.arange(1, 9)))
+
+    assert np.abs(smoothed(values) - P).max() > 0.01
+    np.testing.assert_allclose(smoothed(4 * values + 2), smoothed(values), atol=1e-6)
+    changed = values.copy()
+    changed[:, 1:] = 0  # only the first column is looked at
+    assert np.array_equal(smoothed(changed), smoothed(values))
+
+
+def test_constant_images_and_single_supervoxels():
+    values = np.ones((6, 2), np.float32)
+    P = np.random.default_rng(0).dirichlet([1, 1], 6).astype(np.float32)
+    found = Smoothing.of([image_of(values, ring(6))], 2)
+    assert np.array_equal(found.apply(P, ring(6), intensities(values, np.arange(1, 7))), smooth(P, ring(6), 2))
+    single = Adjacency(np.empty((0, 2), np.int64), np.empty(0), 1)
+    assert np.array_equal(Smoothing.of([image_of(values[:1], single)], 2).apply(P[:1], single, np.ones(1)), P[:1])
+
+
+def test_a_table_on_the_disk_gives_the_same():
+    table = FeatureTable(np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32), ("a", "b"))
+    ids = np.array([2, 5, 8])
+    assert np.array_equal(intensities(join_lazily([table, table]).values, ids), intensities(table.values, ids))
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("rounds", 101), ("rounds", [1, 2]), ("contrast", 0.0), ("contrast", np.nan)]
+)
+def test_damaged_arrays(name, wrong):
+    good = Smoothing(2, 3.5)
+    assert Smoothing.from_arrays(good.to_arrays()) == good
+    with pytest.raises(FormatError, match="smoothing is damaged"):
+        Smoothing.from_arrays(good.to_arrays() | {name: np.array(wrong)})
+
+
 def test_prediction_has_a_column_for_every_class():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(8, 3)).astype(np.float32)
     forest = fit_forest(values, [2, 5, 2, 5, 2, 5, 2, 5], ClassifierSpec(n_trees=5), executor=SerialExecutor())
-    classifier = Classifier(forest, None, Calibration.none(2), None)
-    got = Prediction.by(classifier, values, ring(8), np.array([1, 2, 5, 9], np.int32), smoothing=2)
-    expected = smooth(forest.predict(values), ring(8), 2)
+    classifier = Classifier(forest, None, Calibration.none(2), None, Smoothing(2, 1.0))
+    got = Prediction.by(classifier, values, ring(8), np.array([1, 2, 5, 9], np.int32))
+    expected = Smoothing(2, 1.0).apply(forest.predict(values), ring(8), values[:, 0].astype(np.float64))
     assert np.array_equal(got.probabilities[:, [1, 2]], expected)
     assert not got.probabilities[:, [0, 3]].any()
     assert set(got.segmentation) <= {2, 5}

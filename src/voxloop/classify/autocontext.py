@@ -20,6 +20,7 @@ from voxloop.classify.calibration import Calibration, fit_calibration
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.held_out import HeldOut
 from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
+from voxloop.classify.smoothing import Smoothing, intensities
 from voxloop.errors import FormatError, InputError
 from voxloop.specs import ClassifierSpec
 from voxloop.supervoxels import Adjacency
@@ -78,12 +79,15 @@ class Classifier:
         Makes probabilities of their votes.
     held_out
         What was said of labels by trees that did not see them, or None where labels are too few for that.
+    smoothing
+        Averages the probabilities along the graph.
     """
 
     first: Forest
     second: Forest | None
     calibration: Calibration
     held_out: HeldOut | None
+    smoothing: Smoothing
 
     @property
     def classes(self) -> NDArray[np.int32]:
@@ -93,7 +97,7 @@ class Classifier:
     @property
     def reach(self) -> int:
         """How many steps along the graph it looks beyond a supervoxel."""
-        return 0 if self.second is None else STEPS
+        return self.smoothing.rounds + (0 if self.second is None else STEPS)
 
     def with_first(self, first: Forest) -> Classifier:
         """Return the classifier with another first forest, of the same classes: nearly what a few more labels teach."""
@@ -101,7 +105,9 @@ class Classifier:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that `from_arrays` needs."""
-        parts: dict[str, Forest | Calibration | HeldOut] = {"first": self.first, "calibration": self.calibration}
+        parts: dict[str, Forest | Calibration | Smoothing | HeldOut] = {
+            "first": self.first, "calibration": self.calibration, "smoothing": self.smoothing,
+        }  # fmt: skip
         parts |= {"second": self.second} if self.second else {}
         parts |= {"held": self.held_out} if self.held_out else {}
         return {f"{name}_{key}": array for name, part in parts.items() for key, array in part.to_arrays().items()}
@@ -123,7 +129,7 @@ class Classifier:
             raise FormatError("the forest's arrays are damaged: its two forests do not fit one another")
         calibration = Calibration.from_arrays(part("calibration"), k)
         held_out = HeldOut.from_arrays(part("held"), k) if part("held") else None
-        return cls(first, second, calibration, held_out)
+        return cls(first, second, calibration, held_out, Smoothing.from_arrays(part("smoothing")))
 
     def predict(
         self,
@@ -155,6 +161,17 @@ class Classifier:
         """
         opinions = opinions or Opinions(self.first, values, executor=executor)
         wanted = np.arange(1, graph.n + 1, dtype=np.uint32) if ids is None else ids
+        if not self.smoothing.rounds:
+            return self._sharp(graph, wanted, opinions, executor)
+        near = within_hops(graph, wanted, self.smoothing.rounds)
+        sharp = self._sharp(graph, near, opinions, executor)
+        smoothed = self.smoothing.apply(sharp, induced_graph(graph, near), intensities(values, near))
+        return smoothed[np.searchsorted(near, wanted)]
+
+    def _sharp(
+        self, graph: Adjacency, wanted: NDArray[np.uint32], opinions: Opinions, executor: Executor | None
+    ) -> NDArray[np.float32]:
+        """Return the probabilities (m, k) of supervoxels before they are smoothed."""
         if self.second is None:
             return self.calibration.apply(opinions.of(wanted))
         near = wanted if wanted.size == graph.n else within_hops(graph, wanted, STEPS)
@@ -241,7 +258,7 @@ def fit_classifier(
     held_out = None
     if known.any():
         held_out = HeldOut(calibration.apply(honest[known]), columns[known].astype(np.int32), groups[known])
-    return Classifier(first, second, calibration, held_out)
+    return Classifier(first, second, calibration, held_out, Smoothing.of(images, spec.smoothing))
 
 
 def _seen_of_labels(

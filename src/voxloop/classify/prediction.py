@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 
 from voxloop.blocks import Executor
 from voxloop.classify.autocontext import Classifier, Opinions
-from voxloop.classify.smoothing import smooth
 from voxloop.errors import InputError
 from voxloop.supervoxels import Adjacency
-from voxloop.supervoxels.neighbourhood import induced_graph, within_hops
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,11 @@ class Prediction:
         graph: Adjacency,
         classes: NDArray[np.int32],
         *,
-        smoothing: int = 0,
         ids: NDArray[np.uint32] | None = None,
         opinions: Opinions | None = None,
         executor: Executor | None = None,
     ) -> Prediction:
-        """Return what `classifier` says of supervoxels of an image, smoothed along the graph.
+        """Return what `classifier` says of supervoxels of an image.
 
         Parameters
         ----------
@@ -59,8 +56,6 @@ class Prediction:
             (n, f) features of all supervoxels, and which of them touch.
         classes
             (k,) sorted ids of the classes, known to the classifier or not: the columns.
-        smoothing
-            How many rounds; see `smooth`.
         ids
             (m,) sorted: which supervoxels, by default all. They get the bits that they would get among all.
         opinions
@@ -75,12 +70,9 @@ class Prediction:
         """
         if missing := set(classifier.classes.tolist()) - set(classes.tolist()):
             raise InputError(f"classes must hold all that the classifier knows; {sorted(missing)} is missing")
-        wanted = np.arange(1, graph.n + 1, dtype=np.uint32) if ids is None else ids
-        near = within_hops(graph, wanted, smoothing)
-        found = classifier.predict(values, graph, ids=near, opinions=opinions, executor=executor)
-        smoothed = smooth(found, induced_graph(graph, near), smoothing) if smoothing else found
-        probabilities = np.zeros((wanted.size, len(classes)), np.float32)
-        probabilities[:, np.searchsorted(classes, classifier.classes)] = smoothed[np.searchsorted(near, wanted)]
+        found = classifier.predict(values, graph, ids=ids, opinions=opinions, executor=executor)
+        probabilities = np.zeros((len(found), len(classes)), np.float32)
+        probabilities[:, np.searchsorted(classes, classifier.classes)] = found
         return cls(probabilities, classes)
 
 

@@ -235,7 +235,7 @@ def _held_out_supervoxels(
                 ids, place = np.unique(of_image.supervoxels[rows], return_inverse=True)
                 said = Prediction.by(
                     classifier, image.values, image.graph, classes,
-                    smoothing=spec.smoothing, ids=ids.astype(np.uint32), executor=executor,
+                    ids=ids.astype(np.uint32), executor=executor,
                 )  # fmt: skip
                 out[rows] = said.probabilities[place]
     return np.concatenate(found)

@@ -27,13 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_computing(parser)
     parser.add_argument("--n-trees", type=int, metavar="N", help="trees in the forest (default: 100)")
     parser.add_argument("--min-samples-leaf", type=int, metavar="N", help="labels a leaf holds at least (default: 1)")
+    parser.add_argument("--smoothing", type=int, metavar="N", help="rounds of smoothing along the graph (default: 0)")
     parser.add_argument("--seed", type=int, help="the same seed gives the same bits (default: 0)")
 
 
 def run(options: argparse.Namespace, output: Output) -> None:
     """Train, and say on what."""
     with open_project(options, output) as project:
-        project.configure(classifier=given(options, "n_trees", "min_samples_leaf", "seed"))
+        project.configure(classifier=given(options, "n_trees", "min_samples_leaf", "smoothing", "seed"))
         forest = project.train().first
         summary = project.label_summary()
         try:

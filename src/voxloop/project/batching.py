@@ -404,7 +404,6 @@ class ModelResults:
             values,
             self.supervoxels().graph,
             np.array([c.class_id for c in self.classes], np.int32),
-            smoothing=specs.classifier.smoothing,
             executor=self.executor,
         )
 

@@ -105,7 +105,6 @@ class ComputedProject(ImageFolder):
                 stages.features(slic, now.specs.features).values,
                 supervoxels.graph,
                 classes,
-                smoothing=now.specs.classifier.smoothing,
                 opinions=self._opinions(now, image, classifier.first),
                 executor=self.executor,
             )

@@ -311,8 +311,7 @@ class _Update:
     def _is_worth_two_steps(self, classifier: Classifier) -> bool:
         """Whether what is on screen, with all that it depends on, is so little that it should not wait for the rest."""
         image = self.request.images[self.request.shown]
-        hops = self.request.classifier.smoothing + classifier.reach
-        around = within_hops(image.supervoxels.graph, self.request.visible, hops)
+        around = within_hops(image.supervoxels.graph, self.request.visible, classifier.reach)
         return 0 < around.size <= _WORTH_TWO_STEPS * image.n
 
     def _result(
@@ -324,7 +323,6 @@ class _Update:
             image.values,
             image.supervoxels.graph,
             np.array(sorted(request.class_names), np.int32),
-            smoothing=request.classifier.smoothing,
             ids=ids,
             opinions=opinions,
             executor=self.executor,

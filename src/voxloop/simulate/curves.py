@@ -263,7 +263,7 @@ def _learn(task: Task, labels: SupervoxelLabels, spec: ClassifierSpec, executor:
     learned, judged = (
         Prediction.by(
             classifier, part.values, part.supervoxels.graph, task.classes,
-            smoothing=spec.smoothing, opinions=opinions, executor=executor,
+            opinions=opinions, executor=executor,
         )
         for part, opinions in ((learn, kept[0] if kept else None), (judge, None))
     )  # fmt: skip
