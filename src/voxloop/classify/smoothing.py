@@ -75,7 +75,7 @@ class Smoothing:
         return cls(rounds, contrast)
 
     def apply(
-        self, probabilities: NDArray[np.float32], graph: Adjacency, intensity: NDArray[np.float32]
+        self, probabilities: NDArray[np.float32], graph: Adjacency, intensity: NDArray[np.float64]
     ) -> NDArray[np.float32]:
         """Return probabilities (n, k) smoothed along the graph of n supervoxels, given the intensity (n,) of each."""
         a, b = graph.edges.T - 1

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".voxmodel"
 _HEADER = "model.json"
-_ARRAY = re.compile(r"(first|second|calibration|held)_[a-z_]{1,40}\.npy")
+_ARRAY = re.compile(r"(first|second|calibration|smoothing|held)_[a-z_]{1,40}\.npy")
 _MAX_HEADER = 2**20  # bytes
 _MAX_ARRAYS = 2**31  # bytes of all arrays; a forest of 100 trees on 10,000 labels takes 10 MB
 _MAX_FILES = 64
