@@ -56,6 +56,31 @@ def test_some_of_the_arrays_under_a_name(kind: str, tmp_path: Path) -> None:
     assert set(scratch.get("x", "b")) == {"b"}
 
 
+def test_a_power_cut_left_holes(tmp_path: Path) -> None:
+    path = tmp_path / "scratch"
+    with suppress(KeyboardInterrupt), scratch_folder(path, "key") as folder:
+        for name in ("whole", "holes"):
+            folder.put(name, {"x": np.arange(1, 1001)})
+        raise KeyboardInterrupt
+    with (path / "holes.npz").open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(2048))
+    with scratch_folder(path, "key") as folder:
+        assert folder.has("whole")
+        assert not folder.has("holes")
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(6).reshape(2, 3), np.asfortranarray(np.ones((4, 5), ">f4")), np.zeros((0, 3)), np.array(5)]
+)
+def test_arrays_come_back_as_they_were(array: np.ndarray, tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.put("x", {"before": np.arange(3, dtype=np.uint8), "x": array})
+    found = folder.get("x")["x"]
+    np.testing.assert_array_equal(found, array)
+    assert (found.dtype, found.shape) == (array.dtype, array.shape)
+
+
 def test_killed_before_the_note_was_written(tmp_path: Path) -> None:
     path = tmp_path / "scratch"
     path.mkdir()

@@ -6,7 +6,9 @@ where the last one was stopped.
 
 from __future__ import annotations
 
+import os
 import shutil
+import struct
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import IO, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,6 +27,7 @@ from voxloop.io.atomic import partial_path, remove_leftovers, reserve, storing, 
 
 Arrays = Mapping[str, NDArray[Any]]
 
+_LENGTHS_AT = 26  # bytes into a member's header of a zip archive: the lengths of its name and its extra field
 NOTE = "key.txt"  # says what a folder is, and under which key
 
 
@@ -119,8 +122,9 @@ class Folder:
             If the file is damaged.
         """
         try:
-            with np.load(self._file(name), allow_pickle=False) as stored:
-                return {key: stored[key] for key in keys or stored}
+            with self._file(name).open("rb") as file, zipfile.ZipFile(file) as archive:
+                members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+                return {key: _read_member(file, members[key]) for key in keys or members}
         except (zipfile.BadZipFile, ValueError, EOFError) as error:
             raise StorageError(f"{self._file(name)} is damaged; delete it to compute it again") from error
 
@@ -145,6 +149,27 @@ class Folder:
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.npz"
+
+
+def _read_member(file: IO[bytes], member: zipfile.ZipInfo) -> NDArray[Any]:
+    """Return an array that `numpy.savez` has written, as fast as the file can be read.
+
+    `numpy.load` takes four times as long, for it looks at the checksum each time; `_prepare` does that once.
+    """
+    file.seek(member.header_offset + _LENGTHS_AT)
+    name_length, extra_length = struct.unpack("<HH", file.read(4))
+    file.seek(name_length + extra_length, os.SEEK_CUR)
+    array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether an archive is what was written, by its checksums: a power cut may leave holes in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except zipfile.BadZipFile:
+        return False
 
 
 class Stored(Protocol):
@@ -218,7 +243,7 @@ def scratch_folder(path: Path | None, key: str) -> Iterator[Folder]:
 
 
 def _prepare(path: Path, key: str) -> None:
-    """Make sure that the folder is there and holds nothing of another key and nothing half written."""
+    """Make sure that the folder is there and holds nothing of another key and nothing half written or damaged."""
     if path.exists():
         remove_leftovers(path)
     note = path / NOTE
@@ -228,6 +253,9 @@ def _prepare(path: Path, key: str) -> None:
         _remove(path)
         path.mkdir(parents=True)
         write_atomically(note, key.encode())
+    for file in path.glob("*.npz"):
+        if not _is_whole(file):
+            file.unlink()
 
 
 def _remove(path: Path) -> None:
