@@ -319,6 +319,7 @@ def test_pages_have_room_for_their_words_whatever_the_size_of_the_font(window: O
             desk.application.processEvents()
         needed, found = page.minimumSizeHint().width(), desk.dock._stack.widget(index).viewport().width()
         assert needed <= found + 4, type(page).__name__  # the frame of the scroll bar
+        assert desk.dock._stack.height() > 0.8 * desk.canvas.height(), type(page).__name__
     get_settings().appearance.reset()
 
 

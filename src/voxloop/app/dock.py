@@ -183,6 +183,8 @@ class Dock(QWidget):
         layout.addWidget(self._stack, 1)
         layout.addWidget(self.job)
         layout.addWidget(self.saved)
+        # Else napari puts empty space below, as much as the pages get.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.setAcceptDrops(True)
         self.setStyleSheet(_STYLE)
 

@@ -86,7 +86,7 @@ class ExportPage(Page):
         self.overwrite = QCheckBox("replace files that exist")
         self.overwrite.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         form.addRow("What", self.source)
-        form.addRow("", self.meaning)
+        form.addRow(self.meaning)
         form.addRow("Format", self.format)
         form.addRow("File", row)
         form.addRow("Part of it", self.part)
