@@ -61,6 +61,20 @@ def test_tutorial(tutorial: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert Path("mitochondria.csv").read_text().count("\n") > 1
 
 
+def test_electron_micrographs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make, compare = (code for language, code in fences(DOCS / "tutorial" / "electron.md") if language == "python")
+    exec(compile(make, "electron.md", "exec"), {})
+    assert tifffile.imread("training.tif").shape == (48, 256, 256)
+    masks = tifffile.imread("testing-masks.tif")
+    assert set(np.unique(masks)) == {0, 255}
+    tifffile.imwrite("testing-segmentation.tif", (masks > 0).astype(np.uint8) + 1)
+    exec(compile(compare, "electron.md", "exec"), {})
+    assert float(capsys.readouterr().out) == 1
+
+
 @pytest.mark.parametrize("name", HOW_TOS)
 def test_how_to(
     name: str, tutorial: Path, tmp_path: Path, write_ilp: Any, monkeypatch: Any, capsys: pytest.CaptureFixture[str]

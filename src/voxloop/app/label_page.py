@@ -420,7 +420,8 @@ def _label_remarks(labels: Any) -> str:
         return ""
     remarks = []
     if labels.n_conflicts:
-        remarks.append(f"{labels.n_conflicts} supervoxels have strokes of several classes: the larger part counts")
+        many = "supervoxels have" if labels.n_conflicts > 1 else "supervoxel has"
+        remarks.append(f"{labels.n_conflicts} {many} strokes of several classes: the larger part counts")
     if labels.n_outside:
         remarks.append(f"{labels.n_outside} labelled voxels lie outside the mask and do not count")
     return "; ".join(remarks)
