@@ -88,7 +88,7 @@ def test_files_instead_of_memory(image: Path, tmp_path: Path, masked: bool) -> N
 def test_more_supervoxels_than_memory(image: Path, caplog: pytest.LogCaptureFixture) -> None:
     slic(open_volume(image), SPEC.changed(size=20, max_num_iter=1), memory=MEMORY, block_shape=BLOCK)
     assert caplog.messages == [
-        "12,288 supervoxels take about 0.0027 GB of memory, more than the 0.001 GB it may take; larger ones take less"
+        "12,288 supervoxels take about 0.0027 GB of memory, not 0.001 GB: give more, or ask for larger ones"
     ]
 
 

@@ -184,7 +184,7 @@ def _scratch_space(
         return
     if LEAST_BYTES_PER_SUPERVOXEL * n_supervoxels > budget:
         logger.warning(
-            "%s supervoxels take about %.2g GB of memory, more than the %.2g GB it may take; larger ones take less",
+            "%s supervoxels take about %.2g GB of memory, not %.2g GB: give more, or ask for larger ones",
             f"{round(n_supervoxels):,}", LEAST_BYTES_PER_SUPERVOXEL * n_supervoxels / 1e9, budget / 1e9,
         )  # fmt: skip
     key = ""
