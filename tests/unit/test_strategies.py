@@ -160,22 +160,20 @@ def test_class_stratified_with_no_foreground_in_sight_asks_anywhere():
     assert set(ClassStratified().query(state, 5).tolist()) <= set(range(40, 51))
 
 
-def test_mixed_takes_half_by_score_and_half_from_each_class_alike():
+def test_mixed_draws_half_in_proportion_to_the_score_and_half_from_each_class_alike():
     state = state_of(binary(np.concatenate([np.linspace(0, 0.45, 90), np.full(10, 0.99)])))
-    ranked = top_uncertain(CombinedUncertainty().score(state), number=100, exclude=[1, 2]).tolist()
-    ids = Mixed().query(state, 12, rng=3).tolist()
-    for first in (0, 1):
-        by_score, others = ids[first::2], ids[1 - first :: 2]
-        if by_score == [i for i in ranked if i not in others[:5]][:6]:
-            break
-    else:
-        pytest.fail(f"no half of {ids} follows the scores")
+    score = CombinedUncertainty().score(state)[state.open_rows].astype(float) ** 2
+    is_rare = state.open_rows >= 90
+    share = 0.5 * score / score.sum() + 0.25 * np.where(is_rare, 1 / is_rare.sum(), 1 / (~is_rare).sum())
     rng = np.random.default_rng(0)
-    drawn = [Mixed().query(state, rng=rng)[0] for _ in range(800)]
-    at_random = [i for i in drawn if i != ranked[0]]
-    assert 0.4 < len(at_random) / 800 < 0.6
-    rare = np.isin(at_random, range(91, 101)).sum()
-    assert chisquare([rare, len(at_random) - rare]).pvalue > 1e-3
+    drawn = np.array([Mixed(beta=2).query(state, rng=rng)[0] for _ in range(2000)])
+    groups = [*np.array_split(state.open_rows[~is_rare], 8), state.open_rows[is_rare]]
+    found = [np.isin(drawn - 1, group).sum() for group in groups]
+    expected = [2000 * share[np.isin(state.open_rows, group)].sum() for group in groups]
+    assert chisquare(found, expected).pvalue > 1e-3
+    for number in (1, 2, 7):  # the halves take turns
+        rows = Mixed().query(state, number, rng=1)
+        assert len(set(rows.tolist())) == number
 
 
 @pytest.fixture

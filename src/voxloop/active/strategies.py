@@ -315,8 +315,7 @@ class PowerNoise(Strategy):
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.beta) and self.beta > 0):
-            raise InputError(f"beta must be positive, not {self.beta}")
+        _check_beta(self.beta)
 
     def _choose(self, state: QueryState, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         return _highest(_power_noise(self.base.score(state), self.beta, rng), state.open_rows, number)
@@ -402,14 +401,20 @@ class Mixed(Strategy):
     """Every second query where the classifier or the neighbourhood is unsure, the others at random.
 
     Labels that were chosen for being uncertain are no fair sample: they say where a border lies, and little of how a
-    class varies. The random ones come from each predicted class with equal probability, which is what
-    `ForegroundAwareRandom` does with the truth.
+    class varies. So the uncertain ones are drawn in proportion to ``score^beta``, as by `PowerNoise`, and the random
+    ones come from each predicted class with equal probability, which is what `ForegroundAwareRandom` does with the
+    truth.
     """
 
     base: ScoreStrategy = field(default_factory=CombinedUncertainty)
+    beta: float = 3.0
+
+    def __post_init__(self) -> None:
+        _check_beta(self.beta)
 
     def _choose(self, state: QueryState, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        ranked = iter(_highest(self._worth(state, rng), state.open_rows, state.open_rows.size))
+        drawn = _power_noise(self.base.score(state), self.beta, rng)
+        ranked = iter(_highest(drawn, state.open_rows, state.open_rows.size))
         predicted = state.opinion.segmentation
         is_open = np.zeros(state.n, bool)
         is_open[state.open_rows] = True
@@ -514,6 +519,11 @@ def _highest(scores: NDArray[np.floating], rows: NDArray[np.int64], number: int)
 def _power_noise(scores: NDArray[np.floating], beta: float, rng: np.random.Generator) -> NDArray[np.float64]:
     noisy: NDArray[np.float64] = np.log(np.maximum(scores, _TINY)) + rng.gumbel(0, 1 / beta, len(scores))
     return noisy
+
+
+def _check_beta(beta: float) -> None:
+    if not (np.isfinite(beta) and beta > 0):
+        raise InputError(f"beta must be positive, not {beta}")
 
 
 def _check_tau(tau: int) -> None:
