@@ -328,7 +328,7 @@ def _describe(
     mz, my, mx = (float(m) for m in normal)
     kind = "an oblique plane" if axis is None else f"slice {AXIS_NAMES[axis]} = {(z, y, x)[axis]:.0f}"
     plural = "" if len(rows) == 1 else "s"
-    reason = f"{kind} cuts {len(rows)} unlabelled supervoxel{plural} around the uncertain {found.row + 1}"
+    reason = f"{kind} cuts {len(rows)} unlabelled supervoxel{plural} around uncertain supervoxel {found.row + 1}"
     return PlaneSuggestion(
         center=(z, y, x),
         normal=(mz, my, mx),
