@@ -17,7 +17,9 @@ Open = Callable[..., Any]
 
 
 @pytest.mark.slow
-def test_from_strokes_to_the_file_and_back(window: Open, project_folder: Path, tmp_path: Path) -> None:
+def test_from_strokes_to_the_file_and_back(
+    window: Open, project_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk = window((1600, 1000))
     desk.open(project_folder)
     controller, layer = desk.controller, desk.controller.layers.labels
@@ -36,9 +38,13 @@ def test_from_strokes_to_the_file_and_back(window: Open, project_folder: Path, t
     assert "labelled, updated" in desk.dock.pages[3].state.text()
 
     # A suggested slice, labelled where the hatch is.
-    desk.key("N")
-    assert "Looking for" in desk.dock.pages[3].suggestion.text()
-    desk.until(lambda: not controller.slices.is_busy)
+    said: list[str] = []
+    label = desk.dock.pages[3].suggestion
+    with monkeypatch.context() as patch:  # it may be found before the key's events are all processed
+        patch.setattr(label, "setText", lambda text, write=label.setText: (said.append(text), write(text)))
+        desk.key("N")
+        desk.until(lambda: not controller.slices.is_busy)
+    assert "Looking for" in said[0]
     suggestion = controller.slices.current
     assert suggestion.reason in desk.dock.pages[3].suggestion.text()
     n_before = controller.labels.n_labelled
