@@ -275,7 +275,7 @@ def test_kinds_by_its_definition(blobs):
 
 
 def test_kinds_asked_one_by_one_are_those_of_one_question(blobs, monkeypatch):
-    monkeypatch.setattr(typical, "MAX_POINTS", 300)
+    monkeypatch.setattr(typical, "MAX_POINTS_OF_KINDS", 300)
     together = Kinds().query(state_of_blobs(blobs), 9, rng=5).tolist()
     asked: list[int] = []
     for _ in range(9):
