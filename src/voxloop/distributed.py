@@ -148,7 +148,8 @@ class DaskExecutor:
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Let Ctrl-C wait for the end: in the middle of dask it is lost in a callback or becomes another error."""
-    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+    elsewhere = threading.current_thread() is not threading.main_thread()  # which alone gets signals
+    if elsewhere or signal.getsignal(signal.SIGINT) is None:  # None: not set from Python, and cannot be put back
         yield
         return
     received: list[int] = []

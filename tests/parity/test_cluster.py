@@ -95,6 +95,15 @@ def test_errors_come_as_they_are(cluster: DaskExecutor) -> None:
         list(cluster.map(fail, range(5)))
 
 
+def test_a_handler_of_another_language_stays(cluster: DaskExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise AssertionError("a handler that nobody can put back was replaced")
+
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    monkeypatch.setattr(signal, "signal", refused)
+    assert list(cluster.map(square, range(5))) == [0, 1, 4, 9, 16]
+
+
 def test_a_closure_is_refused(cluster: DaskExecutor) -> None:
     there: list[int] = []
     with pytest.raises(Exception, match="pickle"):  # it would fill a list of its own

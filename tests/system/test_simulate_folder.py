@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,6 +132,15 @@ def test_bad_input_makes_no_folder(tmp_path: Path, small_sample: Sample) -> None
         with pytest.raises((InputError, FileNotFoundError), match=words):
             simulate(small_sample, **{"out": tmp_path / "a", **options})
         assert not (tmp_path / "a").exists()
+
+
+def test_parquet_without_its_library_makes_no_folder(
+    tmp_path: Path, small_sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r'pip install "voxloop\[tables\]"'):
+        simulate(small_sample, tmp_path / "a", table_format="parquet")
+    assert not (tmp_path / "a").exists()
 
 
 def test_the_table_over_several_volumes(tmp_path: Path, small_sample: Sample) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ Columns = dict[str, NDArray[Any]]
 _ROWS = 50_000  # of a CSV that are text at a time
 
 
-def check_table_suffix(path: Path) -> None:
-    """Raise `FormatError` unless the suffix is one of a table."""
+def check_table_format(path: Path) -> None:
+    """Raise `FormatError` unless the suffix is one of a table, `InputError` if the library that it needs is missing."""
     if path.suffix.lower() not in _WRITERS:
         raise FormatError(f"{path.name} names no format of tables; expected {' or '.join(_WRITERS)}")
+    if path.suffix.lower() == ".parquet":
+        _parquet_library()
 
 
 def write_columns(path: Path, columns: Columns, *, overwrite: bool = False) -> None:
@@ -44,7 +47,7 @@ def write_columns(path: Path, columns: Columns, *, overwrite: bool = False) -> N
     StorageError
         If the disk is full or writing is not permitted.
     """
-    check_table_suffix(path)
+    check_table_format(path)
     with replacing(path, overwrite=overwrite) as temporary, storing(path):
         _WRITERS[path.suffix.lower()](temporary, columns)
 
@@ -67,15 +70,19 @@ def _texts(values: NDArray[Any]) -> list[Any]:
 
 
 def _write_parquet(path: Path, columns: Columns) -> None:
+    pyarrow = _parquet_library()
+    table = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})
+    pyarrow.parquet.write_table(table, path)
+
+
+def _parquet_library() -> ModuleType:
     try:
-        import pyarrow
-        from pyarrow import parquet
+        import pyarrow.parquet
     except ModuleNotFoundError:
         raise InputError(
             'a Parquet table needs pyarrow, which is not installed: pip install "voxloop[tables]"'
         ) from None
-    table = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})
-    parquet.write_table(table, path)
+    return pyarrow  # type: ignore[no-any-return]  # without stubs
 
 
 _WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}

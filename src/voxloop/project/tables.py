@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from voxloop.errors import InputError
 from voxloop.io.atomic import check_place
-from voxloop.io.columns import Columns, check_table_suffix, write_columns
+from voxloop.io.columns import Columns, check_table_format, write_columns
 from voxloop.project.objects import find_objects
 from voxloop.project.paths import expand, has_field
 from voxloop.project.results import ImageResults
@@ -46,14 +46,14 @@ def planned_table(kind: TableKind, path: str | os.PathLike[str], *, name: str, d
     Raises
     ------
     InputError
-        If there is no such table, or the pattern is wrong.
+        If there is no such table, the pattern is wrong, or the library for Parquet is missing.
     FormatError
         If the suffix is not one of a table.
     """
     if kind not in _MAKERS:
         raise InputError(f"table is {kind!r}; expected one of {', '.join(TABLES)}")
     target = expand(path, dataset_dir=dataset_dir, nickname=name, result_type=kind)
-    check_table_suffix(target)
+    check_table_format(target)
     return target
 
 

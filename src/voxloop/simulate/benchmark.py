@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from voxloop.blocks import Executor, Progress, map_blocks
 from voxloop.errors import InputError, MissingFileError
 from voxloop.io.atomic import remove_leftovers, write_atomically
-from voxloop.io.columns import Columns, write_columns
+from voxloop.io.columns import Columns, check_table_format, write_columns
 from voxloop.project import Project
 from voxloop.project.record import Specs
 from voxloop.samples import Sample
@@ -128,12 +128,13 @@ def run_simulation(
     ------
     InputError
         If a strategy is unknown or named twice, `repeats` is below 1, the sample cannot be split, `out` holds
-        something else, or `table_format` is another one.
+        something else, `table_format` is another one, or the library that it needs is missing.
     """
     spec = spec or SimulationSpec()
     _check(strategies, repeats)
     if table_format not in get_args(TableFormat):
         raise InputError(f"table_format is {table_format!r}; expected one of {', '.join(get_args(TableFormat))}")
+    check_table_format(Path(f"curves.{table_format}"))
     task, classifier, base = _prepare(sample, out, n_learn=n_learn, specs=specs, executor=executor, progress=progress)
     runs = _Runs(out / "runs", task, spec, classifier, base)
     full = runs.fully_labelled(executor)
