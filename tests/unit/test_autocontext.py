@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 
 from voxloop.blocks import SerialExecutor, ThreadExecutor
-from voxloop.classify import Classifier, LabelledImage, Opinions, SupervoxelLabels, fit_classifier, fit_forest
+from voxloop.classify import (
+    Classifier,
+    LabelledImage,
+    Opinions,
+    SupervoxelLabels,
+    autocontext,
+    fit_classifier,
+    fit_forest,
+)
 from voxloop.classify.autocontext import SECOND_LEAF, STEPS, surroundings
 from voxloop.classify.forest import fold_of_trees
 from voxloop.errors import FormatError, InputError
 from voxloop.specs import ClassifierSpec
 from voxloop.supervoxels import Adjacency
+from voxloop.supervoxels.neighbourhood import induced_graph
 
 SIDE = 24
 
@@ -90,6 +99,28 @@ def test_some_supervoxels_get_the_bits_that_they_get_among_all(ids):
     whole = classifier.predict(image.values, image.graph)
     some = classifier.predict(image.values, image.graph, ids=np.array(ids, np.uint32))
     np.testing.assert_array_equal(some, whole[np.array(ids) - 1])
+
+
+@pytest.mark.parametrize("smoothing", [0, 2])
+def test_the_same_bits_with_little_memory(smoothing: int, monkeypatch: pytest.MonkeyPatch):
+    image, _ = noisy_halves(np.random.default_rng(2))
+    classifier = fit_classifier([image], ClassifierSpec(n_trees=20, smoothing=smoothing))
+    whole = classifier.predict(image.values, image.graph)
+    looked_at: list[int] = []
+
+    def counted(graph: Adjacency, ids: np.ndarray) -> Adjacency:
+        looked_at.append(ids.size)
+        return induced_graph(graph, ids)
+
+    monkeypatch.setattr(autocontext, "induced_graph", counted)
+    monkeypatch.setattr(autocontext, "LEAST_AT_ONCE", 5 * SIDE)
+    np.testing.assert_array_equal(classifier.predict(image.values, image.graph, memory=1), whole)
+    assert len(looked_at) == -(-SIDE // 5) * (1 + (smoothing > 0))
+    assert max(looked_at) == (5 + 2 * (STEPS + smoothing)) * SIDE
+    enough = SIDE * SIDE * (autocontext.BYTES_PER_SUPERVOXEL + 2 * autocontext.BYTES_PER_CLASS)
+    looked_at.clear()
+    np.testing.assert_array_equal(classifier.predict(image.values, image.graph, memory=enough), whole)
+    assert min(looked_at) == SIDE * SIDE
 
 
 def test_opinions_are_computed_once(monkeypatch: pytest.MonkeyPatch):

@@ -31,6 +31,9 @@ N_FOLDS = 5
 WITNESSES = 20  # trees that leave out a fold
 # The second forest has few columns, all alike: leaves of one label would follow every label's own error.
 SECOND_LEAF = 5
+BYTES_PER_SUPERVOXEL = 600  # while neighbours are averaged: measured with two classes
+BYTES_PER_CLASS = 60  # more of each class, a supervoxel
+LEAST_AT_ONCE = 100_000  # supervoxels: the contacts of all are looked through for each part
 
 Opinion = NDArray[np.float32]
 
@@ -139,6 +142,7 @@ class Classifier:
         ids: NDArray[np.uint32] | None = None,
         opinions: Opinions | None = None,
         executor: Executor | None = None,
+        memory: int | None = None,
     ) -> NDArray[np.float32]:
         """Return the probabilities of `classes` for supervoxels of an image.
 
@@ -154,6 +158,9 @@ class Classifier:
             What the first forest says of the image, if some of that is known already.
         executor
             Runs over the rows; the result does not depend on it.
+        memory
+            Bytes that it may take beside what is known of each supervoxel; if all at once would take more, some
+            supervoxels follow after the others. By default all at once.
 
         Returns
         -------
@@ -161,6 +168,25 @@ class Classifier:
         """
         opinions = opinions or Opinions(self.first, values, executor=executor)
         wanted = np.arange(1, graph.n + 1, dtype=np.uint32) if ids is None else ids
+        bytes_each = BYTES_PER_SUPERVOXEL + BYTES_PER_CLASS * self.classes.size
+        if memory is None or bytes_each * wanted.size <= memory:
+            return self._at_once(values, graph, wanted, opinions, executor)
+        found = np.empty((wanted.size, self.classes.size), np.float32)
+        n = max(LEAST_AT_ONCE, memory // bytes_each)
+        for first in range(0, wanted.size, n):
+            part = slice(first, first + n)
+            found[part] = self._at_once(values, graph, wanted[part], opinions, executor)
+        return found
+
+    def _at_once(
+        self,
+        values: NDArray[np.float32],
+        graph: Adjacency,
+        wanted: NDArray[np.uint32],
+        opinions: Opinions,
+        executor: Executor | None,
+    ) -> NDArray[np.float32]:
+        """Return the probabilities (m, k) of supervoxels."""
         if not self.smoothing.rounds:
             return self._sharp(graph, wanted, opinions, executor)
         near = within_hops(graph, wanted, self.smoothing.rounds)

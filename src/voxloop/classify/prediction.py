@@ -45,6 +45,7 @@ class Prediction:
         ids: NDArray[np.uint32] | None = None,
         opinions: Opinions | None = None,
         executor: Executor | None = None,
+        memory: int | None = None,
     ) -> Prediction:
         """Return what `classifier` says of supervoxels of an image.
 
@@ -62,6 +63,8 @@ class Prediction:
             What its first forest says of the image, if some of that is known already.
         executor
             Runs over the rows; the result does not depend on it.
+        memory
+            Bytes that it may take, as in `Classifier.predict`.
 
         Raises
         ------
@@ -70,7 +73,7 @@ class Prediction:
         """
         if missing := set(classifier.classes.tolist()) - set(classes.tolist()):
             raise InputError(f"classes must hold all that the classifier knows; {sorted(missing)} is missing")
-        found = classifier.predict(values, graph, ids=ids, opinions=opinions, executor=executor)
+        found = classifier.predict(values, graph, ids=ids, opinions=opinions, executor=executor, memory=memory)
         probabilities = np.zeros((len(found), len(classes)), np.float32)
         probabilities[:, np.searchsorted(classes, classifier.classes)] = found
         return cls(probabilities, classes)

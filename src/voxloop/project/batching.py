@@ -405,6 +405,7 @@ class ModelResults:
             self.supervoxels().graph,
             np.array([c.class_id for c in self.classes], np.int32),
             executor=self.executor,
+            memory=self.memory,
         )
 
     def refined(self) -> NDArray[np.integer]:

@@ -107,6 +107,7 @@ class ComputedProject(ImageFolder):
                 classes,
                 opinions=self._opinions(now, image, classifier.first),
                 executor=self.executor,
+                memory=self.memory,
             )
             if not self.read_only:
                 cut = supervoxels_digest(self.images[image].content_digest, slic)
