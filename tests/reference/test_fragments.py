@@ -31,8 +31,9 @@ def test_pieces_are_the_connected_components(n_labels: int, shape: tuple[int, in
         )
         for b in blocks
     ]
-    pieces, numbers = gather(parts, scratch, relative_spacing=(1, 1, 1), join_by="contact")
-    number_blocks(blocks, numbers, scratch=scratch, out=out, work=Work(SerialExecutor(), None))
+    work = Work(SerialExecutor(), None)
+    pieces, numbers = gather(parts, scratch, relative_spacing=(1, 1, 1), join_by="contact", work=work)
+    number_blocks(blocks, numbers, scratch=scratch, out=out, work=work)
     expected, n = cc3d.connected_components(labels.astype(np.uint32), connectivity=6, return_N=True)
     assert len(pieces.sums) == n
     assert len(np.unique(np.stack([out, expected]).reshape(2, -1), axis=1).T) == n + (labels == 0).any()

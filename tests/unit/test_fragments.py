@@ -6,15 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voxloop.blocks import partition
+from voxloop.blocks import SerialExecutor, ThreadExecutor, partition
 from voxloop.io.scratch import Folder, Memory, Scratch
 from voxloop.kernels import contingency as contingency_kernel
 from voxloop.kernels import fragments as kernel
 from voxloop.kernels import pieces as pieces_kernel
 from voxloop.kernels import tally
+from voxloop.supervoxels import connectivity
+from voxloop.supervoxels.arrays import Work
 from voxloop.supervoxels.connectivity import Pieces, absorb_small, cut_block, gather
+from voxloop.supervoxels.model import SlicReport
 
 ISOTROPIC = (1.0, 1.0, 1.0)
+HERE = Work(SerialExecutor(), None)
 NO_IMAGE = np.empty((0, 1, 1, 1), np.int16)
 
 
@@ -90,7 +94,8 @@ def test_sums_over_groups(jitted: bool) -> None:
 
 @pytest.mark.parametrize("jitted", [True, False])
 @pytest.mark.parametrize("order", [1, -1])
-def test_choice_of_a_neighbour(jitted: bool, order: int) -> None:
+@pytest.mark.parametrize("cut", [0, 2])
+def test_choice_of_a_neighbour(jitted: bool, order: int, cut: int) -> None:
     choose = pieces_kernel.choose_neighbours if jitted else pieces_kernel.choose_neighbours.py_func
     sums = np.array([[n, 0, 0, 0, n * colour] for n, colour in ((2, 0), (1, 5), (4, 3), (1, 3), (9, 9))])
     new = np.arange(5)[::order]  # the lowest piece chooses, or the highest
@@ -99,8 +104,11 @@ def test_choice_of_a_neighbour(jitted: bool, order: int) -> None:
     def chosen(areas: dict[tuple[int, int], int]) -> int:
         contacts = sorted((*sorted((int(new[a]), int(new[b]))), area) for (a, b), area in areas.items())
         low, higher, area = np.array(contacts).T
-        starts = np.searchsorted(low, np.arange(6))
-        result = choose(starts, higher.astype(np.int32), np.ascontiguousarray(area), moved, new == 0)
+        result, largest = np.arange(5, dtype=np.int32), np.zeros(5, np.int64)
+        for first, stop in ((0, cut), (cut, 5)):
+            starts, part = np.searchsorted(low, np.arange(first, stop + 1)), (low >= first) & (low < stop)
+            others, areas_there = higher[part].astype(np.int32), area[part]
+            choose(first, starts - starts[0], others, areas_there, moved, new == 0, result, largest)
         assert (np.delete(result, new[0]) == np.delete(np.arange(5), new[0])).all()
         return int(new[result[new[0]]])
 
@@ -117,7 +125,7 @@ def pieces_of(labels: np.ndarray, spacing=ISOTROPIC) -> Pieces:
     block = cut_block(
         labels.astype(np.int32), image, whole, labels.shape, scratch, relative_spacing=spacing, outside=-2
     )
-    return gather([block], scratch, relative_spacing=spacing, join_by="contact")[0]
+    return gather([block], scratch, relative_spacing=spacing, join_by="contact", work=HERE)[0]
 
 
 def test_small_pieces_join_in_rounds_until_none_is_left() -> None:
@@ -128,7 +136,7 @@ def test_small_pieces_join_in_rounds_until_none_is_left() -> None:
     assert (np.diff(group) >= 0).all()  # along a line pieces stay in order
 
 
-def joined_in(scratch: Scratch, labels: np.ndarray) -> tuple[Pieces, np.ndarray, int]:
+def joined_in(scratch: Scratch, labels: np.ndarray, work: Work = HERE) -> tuple[Pieces, np.ndarray, int]:
     """Return pieces, groups, and the most bytes that numpy takes while they are joined."""
     blocks = [
         cut_block(
@@ -138,7 +146,7 @@ def joined_in(scratch: Scratch, labels: np.ndarray) -> tuple[Pieces, np.ndarray,
         for block in partition(labels.shape, (16, 32, 32))
     ]  # fmt: skip
     tracemalloc.start()
-    pieces, _ = gather(blocks, scratch, relative_spacing=ISOTROPIC, join_by="contact")
+    pieces, _ = gather(blocks, scratch, relative_spacing=ISOTROPIC, join_by="contact", work=work)
     pieces, group = absorb_small(pieces, min_size=4)
     n_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -151,9 +159,24 @@ def test_tables_in_a_folder_take_little_memory(tmp_path: Path) -> None:
     in_memory, expected, much = joined_in(Memory(), labels)
     in_files, group, little = joined_in(Folder(tmp_path), labels)
     np.testing.assert_array_equal(group, expected)
-    for name in ("sums", "starts", "higher", "area"):
-        np.testing.assert_array_equal(getattr(in_files, name), getattr(in_memory, name))
+    np.testing.assert_array_equal(in_files.sums, in_memory.sums)
+    for name in ("starts", "higher", "area"):
+        np.testing.assert_array_equal(getattr(in_files.contacts[0], name), getattr(in_memory.contacts[0], name))
     assert little < 120 * len(group) < much
+
+
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_ranges_of_pieces_put_together_by_threads(n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(1).integers(0, 9, (24, 40, 40)).astype(np.int32)
+    whole, expected, _ = joined_in(Memory(), labels)
+    monkeypatch.setattr(connectivity, "LEAST_ROWS", 100)
+    parted, group, _ = joined_in(Memory(), labels, Work(ThreadExecutor(n_threads), None))
+    assert [len(p.contacts) for p in (whole, parted)] == [1, n_threads]
+    np.testing.assert_array_equal(group, expected)
+    np.testing.assert_array_equal(parted.sums, whole.sums)
+    tables = [p.supervoxels(labels, SlicReport(1, 1, 1, True)).graph for p in (whole, parted)]
+    np.testing.assert_array_equal(tables[0].edges, tables[1].edges)
+    np.testing.assert_array_equal(tables[0].area, tables[1].area)
 
 
 def test_a_piece_without_neighbours_stays_and_zero_keeps_all() -> None:

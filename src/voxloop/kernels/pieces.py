@@ -56,8 +56,8 @@ def add_rows(group: Int32, rows: Int64, sums: Int64) -> None:
 
 
 @njit(cache=True, nogil=True)
-def count_contacts(pairs: Int32, group: Int32, counts: Int64) -> None:
-    """Count the contacts of each group with higher ones.
+def count_contacts(pairs: Int32, group: Int32, first: int, counts: Int64) -> None:
+    """Count the contacts of each of some groups with higher ones.
 
     Parameters
     ----------
@@ -65,36 +65,42 @@ def count_contacts(pairs: Int32, group: Int32, counts: Int64) -> None:
         int32 (m, 2), pieces that touch, in any order; pairs within a group do not count.
     group
         int32, the group of each piece.
+    first
+        The first of the n groups that count.
     counts
-        int64 (n + 1,); the number of group i is added to entry i + 1.
+        int64 (n + 1,); the number of group `first` + i is added to entry i + 1.
     """
     for i in range(pairs.shape[0]):
         a, b = group[pairs[i, 0]], group[pairs[i, 1]]
-        if a != b:
-            counts[min(a, b) + 1] += 1
+        low = min(a, b) - first
+        if a != b and 0 <= low < counts.size - 1:
+            counts[low + 1] += 1
 
 
 @njit(cache=True, nogil=True)
-def place_contacts(pairs: Int32, area: Int64, group: Int32, ends: Int64, higher: Int32, placed_area: Int64) -> None:
-    """Put the contacts of each group with higher ones where those of the group are.
+def place_contacts(
+    pairs: Int32, area: Int64, group: Int32, first: int, ends: Int64, higher: Int32, placed_area: Int64
+) -> None:
+    """Put the contacts of each of some groups with higher ones where those of the group are.
 
     Parameters
     ----------
-    pairs, group
+    pairs, group, first
         As in `count_contacts`.
     area
         int64 (m,), area of contact.
     ends
-        int64 (n,), where the next contact of each group goes; moves on.
+        int64 (n,), where the next contact of each group from `first` on goes; moves on.
     higher, placed_area
         int32 and int64 (k,), get the other group and the area.
     """
     for i in range(pairs.shape[0]):
         a, b = group[pairs[i, 0]], group[pairs[i, 1]]
-        if a != b:
-            slot = ends[min(a, b)]
+        low = min(a, b) - first
+        if a != b and 0 <= low < ends.size:
+            slot = ends[low]
             higher[slot], placed_area[slot] = max(a, b), area[i]
-            ends[min(a, b)] += 1
+            ends[low] += 1
 
 
 @njit(cache=True, nogil=True)
@@ -144,25 +150,30 @@ def _sort(keys: Int32, values: Int64) -> None:
 
 
 @njit(cache=True, nogil=True)
-def choose_neighbours(starts: Int64, higher: Int32, area: Int64, sums: Int64, small: Bool) -> Int32:
-    """Return for each small piece the neighbour to join, for each other itself.
+def choose_neighbours(
+    first: int, starts: Int64, higher: Int32, area: Int64, sums: Int64, small: Bool, chosen: Int32, largest: Int64
+) -> None:
+    """Choose for each small piece the neighbour to join, among those known so far and those of some more contacts.
 
     The neighbour of the largest contact; among equals the one of the closest mean intensities, then the lower id.
 
     Parameters
     ----------
+    first
+        The first of the r pieces whose contacts with higher ones these are.
     starts, higher, area
-        int64 (n + 1,), int32 (m,) and int64 (m,): where the contacts of each piece with higher ones start, these others
-        and the areas; each pair once.
+        int64 (r + 1,), int32 (m,) and int64 (m,): where the contacts of each of these pieces start, the others and the
+        areas; each pair once.
     sums
         int64 (n, 4 + c), number of voxels, three sums that do not matter here, sums of the intensities.
     small
         bool (n,), which pieces are to join another.
+    chosen, largest
+        int32 and int64 (n,), the neighbour of each small piece and their area of contact; at first the piece and 0.
     """
-    chosen = np.arange(small.size, dtype=np.int32)
-    largest = np.zeros(small.size, np.int64)
-    for low in range(small.size):
-        for i in range(starts[low], starts[low + 1]):
+    for row in range(starts.size - 1):
+        low = np.int32(first + row)
+        for i in range(starts[row], starts[row + 1]):
             for side in range(2):
                 piece, other = (low, higher[i]) if side == 0 else (higher[i], low)
                 if small[piece] and (
@@ -170,7 +181,6 @@ def choose_neighbours(starts: Int64, higher: Int32, area: Int64, sums: Int64, sm
                     or (area[i] == largest[piece] and _is_closer(sums, piece, other, chosen[piece]))
                 ):
                     chosen[piece], largest[piece] = other, area[i]
-    return chosen
 
 
 @njit(cache=True, nogil=True)

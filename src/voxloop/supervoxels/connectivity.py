@@ -8,6 +8,7 @@ follows depends on pieces of the whole volume only, not on the blocks they came 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, Self
@@ -15,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from voxloop.blocks import Block, Progress, Shape3, in_this_process
+from voxloop.blocks import Block, Executor, Progress, Shape3, in_this_process
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
 from voxloop.io.scratch import Scratch
@@ -29,6 +30,7 @@ from voxloop.volume import ArrayLike, Spacing
 Ids = NDArray[np.int64]
 Int32 = NDArray[np.int32]
 MOST_FRAGMENTS = 2**31 - 1  # numbers of 32 bits halve the tables
+LEAST_ROWS = 10_000  # pieces that are worth a thread of their own
 AREA_UNITS = 2**16  # to a face between two voxels of the finest spacing: areas are summed up as integers, in any order
 
 
@@ -175,6 +177,34 @@ class Contacts(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ContactRows:
+    """What consecutive pieces touch.
+
+    Attributes
+    ----------
+    first
+        The first of these pieces.
+    starts, higher, area
+        int64 (r + 1,), int32 (m,) and int64 (m,): where the contacts of each piece with higher ones start, these
+        others, ascending, and the areas in `AREA_UNITS`.
+    """
+
+    first: int
+    starts: Ids
+    higher: Int32
+    area: Ids
+
+    def pairs(self) -> Iterator[tuple[Int32, Ids]]:
+        """Yield pieces a < b that touch, sorted, int32 (m, 2), and the areas, some at a time."""
+        for row in range(0, len(self.starts) - 1, ROWS):
+            starts = self.starts[row : row + ROWS + 1]
+            part = slice(starts[0], starts[-1])
+            first = self.first + row
+            low = np.repeat(np.arange(first, first + len(starts) - 1, dtype=np.int32), np.diff(starts))
+            yield np.stack([low, self.higher[part]], axis=1), self.area[part]
+
+
+@dataclass(frozen=True)
 class Pieces:
     """Pieces of the volume, in the order of their first voxels.
 
@@ -182,60 +212,74 @@ class Pieces:
     ----------
     sums
         int64 (n, 4 + c), number of voxels, sums of z, y, x and of the intensities.
-    starts, higher, area
-        int64 (n + 1,), int32 (m,) and int64 (m,): where the contacts of each piece with higher ones start, these
-        others, ascending, and the areas in `AREA_UNITS`.
+    contacts
+        What the pieces touch: all of them, cut into ranges.
     scratch
         Where such tables are kept.
+    executor
+        Threads that work on a range each.
     """
 
     sums: Ids
-    starts: Ids
-    higher: Int32
-    area: Ids
+    contacts: tuple[ContactRows, ...]
     scratch: Scratch
+    executor: Executor
 
     @classmethod
-    def joining(cls, sums: Ids, contacts: Callable[[], Iterable[Contacts]], scratch: Scratch) -> Self:
-        """Return the pieces that hold `sums`; `contacts` are asked for twice, the second time to be put in place."""
-        n = len(sums)
-        ends = np.zeros(n + 1, np.int64)
-        for part in contacts():
-            count_contacts(part.pairs, part.group, ends)
-        np.cumsum(ends, out=ends)
-        higher, area = scratch.zeros((ends[-1],), np.int32), scratch.zeros((ends[-1],), np.int64)
-        for part in contacts():
-            place_contacts(*part, ends, higher, area)
-        starts = merge_contacts(ends[:n], higher, area)
-        return cls(sums, starts, higher[: starts[-1]], area[: starts[-1]], scratch)
+    def joining(
+        cls, sums: Ids, contacts: Callable[[], Iterable[Contacts]], scratch: Scratch, executor: Executor
+    ) -> Self:
+        """Return the pieces that hold `sums`; of `contacts` each range looks for its own, to count and to place them.
+
+        So nothing is handed from one thread to another, for a little reading of what belongs elsewhere.
+        """
+
+        def rows(bounds: tuple[int, int]) -> ContactRows:
+            first, stop = bounds
+            ends = np.zeros(stop - first + 1, np.int64)
+            for part in contacts():
+                count_contacts(part.pairs, part.group, first, ends)
+            np.cumsum(ends, out=ends)
+            higher, area = scratch.zeros((ends[-1],), np.int32), scratch.zeros((ends[-1],), np.int64)
+            for part in contacts():
+                place_contacts(part.pairs, part.area, part.group, first, ends[:-1], higher, area)
+            starts = merge_contacts(ends[:-1], higher, area)
+            return ContactRows(first, starts, higher[: starts[-1]], area[: starts[-1]])
+
+        n = min(executor.n_workers, 1 + len(sums) // LEAST_ROWS)
+        bounds = [len(sums) * i // n for i in range(n + 1)]
+        return cls(sums, tuple(executor.map(rows, itertools.pairwise(bounds))), scratch, executor)
 
     def joined(self, pairs: Int32) -> tuple[Pieces, Int32]:
         """Return the pieces after those of each pair became one, and the new number of each old piece."""
         group, n = join(len(self.sums), pairs)
         sums = self.scratch.zeros((n, self.sums.shape[1]), np.int64)
         add_rows(group, self.sums, sums)
-        return Pieces.joining(sums, lambda: self._contacts(group), self.scratch), group
 
-    def _contacts(self, group: Int32) -> Iterator[Contacts]:
-        for pairs, area in self._pairs():
-            yield Contacts(pairs, area, group)
+        def contacts() -> Iterator[Contacts]:
+            for rows in self.contacts:
+                for touching, area in rows.pairs():
+                    yield Contacts(touching, area, group)
 
-    def _pairs(self) -> Iterator[tuple[Int32, Ids]]:
-        """Yield pieces a < b that touch, sorted, int32 (m, 2), and the areas, some at a time."""
-        for first in range(0, len(self.sums), ROWS):
-            starts = self.starts[first : first + ROWS + 1]
-            part = slice(starts[0], starts[-1])
-            low = np.repeat(np.arange(first, first + len(starts) - 1, dtype=np.int32), np.diff(starts))
-            yield np.stack([low, self.higher[part]], axis=1), self.area[part]
+        return Pieces.joining(sums, contacts, self.scratch, self.executor), group
+
+    def neighbours_to_join(self, small: NDArray[np.bool_]) -> Int32:
+        """Return for each small piece, bool (n,), the neighbour to join, for each other itself."""
+        chosen, largest = np.arange(len(small), dtype=np.int32), np.zeros(len(small), np.int64)
+        for rows in self.contacts:
+            choose_neighbours(rows.first, rows.starts, rows.higher, rows.area, self.sums, small, chosen, largest)
+        return chosen
 
     def supervoxels(self, labels: ArrayLike, report: SlicReport) -> Supervoxels:
         """Return the pieces as the supervoxels 1..n of `labels`."""
-        edges, area = np.empty((len(self.higher), 2), np.int32), np.empty(len(self.higher), np.float64)
+        n = sum(len(rows.higher) for rows in self.contacts)
+        edges, area = np.empty((n, 2), np.int32), np.empty(n, np.float64)
         end = 0
-        for pairs, units in self._pairs():
-            start, end = end, end + len(pairs)
-            np.add(pairs, 1, out=edges[start:end])
-            np.divide(units, AREA_UNITS, out=area[start:end])
+        for rows in self.contacts:
+            for pairs, units in rows.pairs():
+                start, end = end, end + len(pairs)
+                np.add(pairs, 1, out=edges[start:end])
+                np.divide(units, AREA_UNITS, out=area[start:end])
         graph = Adjacency(edges, area, len(self.sums))
         return Supervoxels(labels, np.array(self.sums[:, 0]), means(self.sums[:, :4]), graph, report)
 
@@ -322,7 +366,7 @@ def gather(
     *,
     relative_spacing: Spacing,
     join_by: Literal["contact", "value"],
-    progress: Progress | None = None,
+    work: Work,
 ) -> tuple[Pieces, FragmentNumbers]:
     """Put the fragments of all blocks together.
 
@@ -337,8 +381,8 @@ def gather(
         Of a voxel (z, y, x), for the areas of contact.
     join_by
         ``"contact"``: fragments of one value become a piece where they touch. ``"value"``: wherever they are.
-    progress
-        Who is told between the steps, when all blocks are there.
+    work
+        Who is told between the steps, when all blocks are there, and whose threads the tables are put together by.
 
     Returns
     -------
@@ -355,7 +399,7 @@ def gather(
     table = _Table(relative_spacing)
     for part in blocks:
         table.add(part, keep_values=join_by == "value")
-    tell = progress or _no_progress
+    tell = work.progress or _no_progress
     tell("joining", 0, 3)
     by_first = np.argsort(_concatenated(table.first)) if table.n else np.empty(0, np.int64)
     rank = np.empty(table.n, np.int32)
@@ -369,12 +413,14 @@ def gather(
     del group, rank
     tell("joining", 2, 3)
     found = FragmentNumbers(numbers, table.offsets)
-    pieces = _collect(found, n, table.across, scratch)
+    pieces = _collect(found, n, table.across, scratch, in_this_process(work.executor))
     tell("joining", 3, 3)
     return pieces, found
 
 
-def _collect(numbers: FragmentNumbers, n: int, across: list[tuple[Int32, Ids]], scratch: Scratch) -> Pieces:
+def _collect(
+    numbers: FragmentNumbers, n: int, across: list[tuple[Int32, Ids]], scratch: Scratch, executor: Executor
+) -> Pieces:
     """Return the `n` pieces that hold and touch what the fragments of all blocks do, and those across the faces."""
     sums: Ids = np.zeros((0, 4), np.int64)
     for index, group in numbers.by_block():
@@ -389,7 +435,7 @@ def _collect(numbers: FragmentNumbers, n: int, across: list[tuple[Int32, Ids]], 
         for pairs, area in across:
             yield Contacts(pairs, area, numbers.numbers)
 
-    pieces = Pieces.joining(sums, contacts, scratch)
+    pieces = Pieces.joining(sums, contacts, scratch, executor)
     if not scratch.outlives_process:
         for index, _ in numbers.by_block():
             scratch.drop(table_name(index))
@@ -465,7 +511,7 @@ def absorb_small(pieces: Pieces, *, min_size: float, progress: Progress | None =
     while True:
         small = pieces.sums[:, 0] < min_size
         tell("absorbing", n_small - int(small.sum()), n_small)
-        chosen = choose_neighbours(pieces.starts, pieces.higher, pieces.area, pieces.sums, small)
+        chosen = pieces.neighbours_to_join(small)
         joining = np.flatnonzero(chosen != np.arange(len(chosen), dtype=np.int32)).astype(np.int32)
         if len(joining) == 0:
             return pieces, group

@@ -78,9 +78,7 @@ def from_labels(
     with nullcontext(Memory()) if fits else scratch_folder(None, "") as scratch:
         cut = CutLabels(unmapped(labels), unmapped(mask), shape, volume.relative_spacing, scratch)
         parts = work.map("cutting", cut, blocks)
-        pieces, numbers = gather(
-            parts, scratch, relative_spacing=volume.relative_spacing, join_by="value", progress=work.progress
-        )
+        pieces, numbers = gather(parts, scratch, relative_spacing=volume.relative_spacing, join_by="value", work=work)
         n = len(pieces.sums)
         if n == 0:
             raise InputError("labels is 0 everywhere" + ("" if mask is None else " inside the mask"))

@@ -298,11 +298,12 @@ class SlicRun:
 
     def _joined(self, parts: Iterable[BlockFragments], mean_size: float) -> tuple[Pieces, FragmentNumbers]:
         """Return connected pieces; those that are small against the mean size have joined a neighbour."""
-        tell = self.work.progress
         pieces, numbers = gather(
-            parts, self.tiles.scratch, relative_spacing=self.relative_spacing, join_by="contact", progress=tell
+            parts, self.tiles.scratch, relative_spacing=self.relative_spacing, join_by="contact", work=self.work
         )
-        pieces, group = absorb_small(pieces, min_size=self.spec.min_size_factor * mean_size, progress=tell)
+        pieces, group = absorb_small(
+            pieces, min_size=self.spec.min_size_factor * mean_size, progress=self.work.progress
+        )
         return pieces, numbers.joined(group)
 
     @property
