@@ -54,9 +54,9 @@ def test_the_neighbourhood_makes_up_for_noise():
     plain, context = [], []
     for seed in range(3):
         image, truth = noisy_halves(np.random.default_rng(seed))
-        for found, autocontext in ((plain, False), (context, True)):
-            classifier = fit_classifier([image], ClassifierSpec(autocontext=autocontext))
-            assert (classifier.second is not None) == autocontext
+        for found, twice in ((plain, False), (context, True)):
+            classifier = fit_classifier([image], ClassifierSpec(autocontext=twice))
+            assert (classifier.second is not None) == twice
             P = classifier.predict(image.values, image.graph)
             np.testing.assert_allclose(P.sum(axis=1), 1, atol=1e-5)
             found.append(np.mean(classifier.classes[P.argmax(axis=1)] == truth))
