@@ -52,7 +52,8 @@ def dissolve_crumbs(labels: Int32, low: Int64, shape: Int64, areas: Int64) -> In
             first = ((z + low[0]) * ny + y + low[1]) * nx + low[2]
             _count_same(flat, first, ny * nx, nx, same)
             row = result[z, y]
-            row[:] = flat[first : first + row.size]
+            for x in range(row.size):  # a loop: numba takes seconds to compile the errors of an assigned slice
+                row[x] = flat[first + x]
             for x in range(row.size):
                 if same[x] < LARGEST and row[x] != OUTSIDE:
                     row[x] = _successor(flat, first + x, steps, areas, touched, contact)

@@ -58,13 +58,14 @@ def grow_tree(
             sample = order[start + i]
             class_at[i], weight_at[i] = classes[sample], weights[sample]
             in_node[class_at[i]] += weight_at[i]
-        weight = in_node.sum()
+        weight, largest = in_node.sum(), 0.0
         for c in range(n_classes):
             value[node, c] = in_node[c] / weight
+            largest = max(largest, in_node[c])
         feature[node] = -1
         threshold[node] = 0.0
         left[node] = node
-        if in_node.max() >= weight or n_here < 2 * min_samples_leaf:
+        if largest >= weight or n_here < 2 * min_samples_leaf:
             continue
 
         best_feature, best_threshold, best_purity = -1, np.float32(0.0), -1.0

@@ -134,21 +134,33 @@ def _sum_taps_3(typing, out, to, to_first, to_second, count, src, base, offsets,
 
 
 def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """Emit a loop over vectors, several at a time while there are as many, or one over voxels if they fill no vector.
-
-    The last vector of a run ends where the run does, and computes some voxels a second time.
-    """
+    """Emit a call of the loop: a loop of its own for each of two dozen calls takes LLVM seconds."""
     n_sums = len(arguments) - 8
-    count, _, base, _, centre, _, radius = arguments[1 + n_sums :]
-    out, src, offsets, taps = (
-        context.make_array(signature.args[i])(context, builder, arguments[i]).data
-        for i in (0, n_sums + 2, n_sums + 4, n_sums + 6)
-    )
+    values = [
+        context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
+        for kind, value in zip(signature.args, arguments, strict=True)
+    ]
+    builder.call(_loop(builder.module, n_sums, [value.type for value in values]), values)
+    return context.get_dummy_value()
+
+
+def _loop(module: Any, n_sums: int, kinds: list[Any]) -> Any:
+    """Return the function of a module that writes the sums, made when it is first asked for.
+
+    It goes over vectors, several at a time while there are as many, or over voxels if they fill no vector. The last
+    vector of a run ends where the run does, and computes some voxels a second time.
+    """
+    name = f"voxloop_sum_taps_{n_sums}"
+    function = cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    if not function.is_declaration:
+        return function
+    function.linkage = "linkonce_odr"  # kernels that become one module share it
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    out, *positions, count, src, base, offsets, centre, taps, radius = function.args
 
     def emit(position: Any, kind: Any, n_vectors: int) -> None:
-        _emit_sums(
-            builder, out, arguments[1 : 1 + n_sums], src, base, offsets, centre, taps, radius, position, kind, n_vectors
-        )
+        _emit_sums(builder, out, positions, src, base, offsets, centre, taps, radius, position, kind, n_vectors)
 
     per_step = _PER_STEP[n_sums]
     lanes, wide = ir.Constant(count.type, LANES), ir.Constant(count.type, LANES * per_step)
@@ -164,7 +176,8 @@ def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any
                 emit(builder.select(builder.icmp_signed(">", position, last), last, position), _FLOATS, 1)
         with voxels, cgutils.for_range(builder, count) as loop:
             emit(loop.index, _FLOAT, 1)
-    return context.get_dummy_value()
+    builder.ret_void()
+    return function
 
 
 def _emit_sums(

@@ -62,8 +62,9 @@ def assign(
     first_x, spatial_x = _windows_along_x(centers, start[2], reach, weights, width)
     spans = _spans_along_z(centers, start[0], reach, nz)
     rows = np.arange(ny)
+    low_x = np.int64(0)  # not a literal, for which the kernel would be compiled once more
     for z in range(nz):
-        _load_rows(image, inside, z, rows, 0, width, values, nearest, owner)
+        _load_rows(image, inside, z, rows, low_x, width, values, nearest, owner)
         _claim_rows(
             z, start, rows, centers, colours, reach, weights, spans[z], first_x, spatial_x, values, nearest, owner
         )
@@ -281,7 +282,12 @@ def add_up_cells(
     """
     n_channels, nx = image.shape[0], cells_x.size
     z_start, y_start, x_start = start + low
-    ends = np.append(np.flatnonzero(np.diff(cells_x)) + 1, nx)  # of the cells along a row
+    ends = np.empty(nx, np.int64)  # of the cells along a row
+    n_ends = 0
+    for x in range(1, nx + 1):
+        if x == nx or cells_x[x] != cells_x[x - 1]:
+            ends[n_ends] = x
+            n_ends += 1
     running = np.zeros((2 + n_channels, nx + 1), np.int64)  # number, x and intensities of all voxels before each one
     for z in range(cells_z.size):
         for y in range(cells_y.size):
@@ -299,14 +305,15 @@ def add_up_cells(
                     total += counts * image[c, at_z, at_y, x + low[2]]
                     running[2 + c, x + 1] = total
             begin = 0
-            for end in ends:
+            for i in range(n_ends):
+                end = ends[i]
                 cell = sums[cells_z[z], cells_y[y], cells_x[begin]]
                 number = running[0, end] - running[0, begin]
                 cell[0] += number
                 cell[1] += number * (z + z_start)
                 cell[2] += number * (y + y_start)
-                for i in range(1 + n_channels):
-                    cell[3 + i] += running[1 + i, end] - running[1 + i, begin]
+                for c in range(1 + n_channels):
+                    cell[3 + c] += running[1 + c, end] - running[1 + c, begin]
                 begin = end
 
 
@@ -345,7 +352,8 @@ def clusters_in_reach(centers: Float64, reach: Float64, block_shape: Int64, grid
                             ids[offsets[block]] = k
                         offsets[block if fill else block + 1] += 1
         if not fill:
-            offsets = np.cumsum(offsets)
+            for block in range(1, offsets.size):
+                offsets[block] += offsets[block - 1]
             ids = np.empty(offsets[-1], np.int64)
     # Filling moved each block's offset to the next one's.
     for block in range(offsets.size - 1, 0, -1):
@@ -366,3 +374,19 @@ def add_at(ids: Int64, rows: Int64, sums: Int64) -> None:
     for i in range(ids.size):
         for j in range(rows.shape[1]):
             sums[ids[i], j] += rows[i, j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def move_clusters(sums: Int64, centers: Float64, colours: Float32) -> None:
+    """Set centres (n, 3) and intensities (n, c) to the means of the voxels that add up to `sums` (n, 4 + c).
+
+    Clusters without voxels stay where they are.
+    """
+    for k in range(sums.shape[0]):
+        number = sums[k, 0]
+        if number == 0:
+            continue
+        for i in range(3):
+            centers[k, i] = sums[k, 1 + i] / number
+        for c in range(colours.shape[1]):
+            colours[k, c] = sums[k, 4 + c] / number

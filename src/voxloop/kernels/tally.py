@@ -45,10 +45,13 @@ def grown(table: Int64) -> Int64:
 @njit(cache=True, nogil=True)
 def entries(table: Int64) -> Int64:
     """Return the keys and their sums, int64 (k, 2), in no particular order."""
-    found = np.empty((np.flatnonzero(table[:, 0] >= 0).size, 2), np.int64)
+    n = 0
+    for i in range(table.shape[0]):
+        n += table[i, 0] >= 0
+    found = np.empty((n, 2), np.int64)
     k = 0
     for i in range(table.shape[0]):
         if table[i, 0] >= 0:
-            found[k] = table[i]
+            found[k, 0], found[k, 1] = table[i, 0], table[i, 1]
             k += 1
     return found

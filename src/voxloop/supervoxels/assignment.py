@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from voxloop.kernels import slic as kernel
 from voxloop.kernels.crumbs import RIM, dissolve_crumbs
 from voxloop.supervoxels.arrays import NO_MASK, inside_box
 from voxloop.supervoxels.connectivity import BlockFragments, cut_block, face_areas, table_name
-from voxloop.supervoxels.grid import SeedGrid, means
+from voxloop.supervoxels.grid import SeedGrid
 from voxloop.supervoxels.intensity import LEVELS, Scaling, scale_block
 from voxloop.supervoxels.model import ROWS
 from voxloop.volume import ArrayLike, Spacing, Volume
@@ -41,10 +42,7 @@ class Clusters:
     def moved(self, sums: NDArray[np.int64]) -> Clusters:
         """Return the clusters after their voxels became those of `sums`; one without voxels stays where it is."""
         centers, colours = self.centers.copy(), self.colours.copy()
-        for first in range(0, len(sums), ROWS):
-            kept = first + np.flatnonzero(sums[first : first + ROWS, 0])
-            mean = means(sums[kept])
-            centers[kept], colours[kept] = mean[:, :3], mean[:, 3:]
+        kernel.move_clusters(sums, centers, colours)
         return Clusters(centers, colours)
 
     def farthest_from(self, others: Clusters, steps_per_voxel: NDArray[np.float64]) -> float:
@@ -52,9 +50,9 @@ class Clusters:
         farthest = 0.0
         for first in range(0, len(self.centers), ROWS):
             rows = slice(first, first + ROWS)
-            steps = np.abs(self.centers[rows] - others.centers[rows]) * steps_per_voxel
-            farthest = max(farthest, float(np.linalg.norm(steps, axis=1).max()))
-        return farthest
+            steps = (self.centers[rows] - others.centers[rows]) * steps_per_voxel
+            farthest = max(farthest, float(np.einsum("ij,ij->i", steps, steps).max()))
+        return sqrt(farthest)
 
 
 @dataclass(frozen=True)

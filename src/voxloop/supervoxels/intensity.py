@@ -164,7 +164,7 @@ def _sample(volume: Volume, mask: ArrayLike | None, side: int) -> tuple[NDArray[
         if mask is not None:
             voxels = voxels[inside_box(mask, box).reshape(-1)]
         n_inside += len(voxels)
-        values.append(voxels[np.isfinite(voxels).all(axis=1)])
+        values.append(voxels if voxels.dtype.kind in "biu" else voxels[np.isfinite(voxels).all(axis=1)])
     return np.concatenate(values).astype(np.float64), n_inside / n_read
 
 
@@ -227,15 +227,24 @@ def scale_block(volume: Volume, block: Block, scaling: Scaling, inside: NDArray[
     margin = np.transpose(_missing(block, scaling.halo))
     result = np.empty((volume.n_channels, len(scaling.copies), *block.inner.shape), np.int16)
     for c in range(volume.n_channels):
-        factor = LEVELS / scaling.std[c] if scaling.std[c] > 0 else 0.0
-        field = ((voxels[c].astype(np.float64) - scaling.mean[c]) * factor).astype(np.float32)
+        field = _standardised(voxels[c], scaling.mean[c], LEVELS / scaling.std[c] if scaling.std[c] > 0 else 0.0)
         if inside.size:
             field[~inside] = 0
-        padded = np.pad(field, margin, mode="reflect")
+        padded = np.pad(field, margin, mode="reflect") if margin.any() else field
         for copy, out in zip(scaling.copies, result[c], strict=True):
             smooth = _smooth(_crop(padded, scaling.halo, copy.reach), copy.taps, block.inner.shape)
             to_fixed_point(smooth, np.float32(copy.weight), out)
     return result.reshape(-1, *block.inner.shape)
+
+
+def _standardised(voxels: NDArray[np.generic], mean: float, factor: float) -> NDArray[np.float32]:
+    """Return (voxels - mean) * factor, computed in float64: of a plane at a time, as memory is slow to come by."""
+    field, plane = np.empty(voxels.shape, np.float32), np.empty(voxels.shape[1:])
+    for z in range(len(voxels)):
+        np.subtract(voxels[z], mean, out=plane, dtype=np.float64)
+        np.multiply(plane, factor, out=plane)
+        field[z] = plane
+    return field
 
 
 def _missing(block: Block, halo: Shape3) -> tuple[list[int], list[int]]:

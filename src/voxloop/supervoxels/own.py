@@ -100,12 +100,20 @@ class CutLabels:
 
     def __call__(self, block: Block) -> BlockFragments:
         """Cut one block; return the table of its fragments."""
-        own = np.array(self.labels[block.inner.slices], np.int64, order="C")
+        own = np.asarray(self.labels[block.inner.slices])
+        if own.dtype.itemsize == 8:
+            own = own.astype(np.int64)
         if own.min() < 0:
             raise InputError(f"labels holds {own.min()}; expected 0 (outside) or more, below 2^63")
         if self.mask is not None:
-            own[~inside_box(self.mask, block.inner)] = 0
-        no_image = np.empty((0, *own.shape), np.int16)
+            own = np.where(inside_box(self.mask, block.inner), own, 0)
+        values, outside = None, 0
+        if own.max() > np.iinfo(np.int32).max:
+            # Numbered through for the kernels, which would have to be compiled for a second type of labels.
+            values, numbers = np.unique(own, return_inverse=True)
+            own, values = numbers.reshape(own.shape), values.astype(np.int64)
+            outside = 0 if values[0] == 0 else -1
         return cut_block(
-            own, no_image, block, self.shape, self.scratch, relative_spacing=self.relative_spacing, outside=0
-        )
+            np.ascontiguousarray(own, np.int32), np.empty((0, *own.shape), np.int16), block, self.shape, self.scratch,
+            relative_spacing=self.relative_spacing, outside=outside, values=values,
+        )  # fmt: skip
