@@ -133,7 +133,7 @@ def merge_contacts(ends: Int64, higher: Int32, area: Int64) -> Int64:
 
 @njit(cache=True, nogil=True)
 def _sort(keys: Int32, values: Int64) -> None:
-    """Sort by the keys: Shell's sort, as nearly all pieces have few neighbours; numba's takes two seconds to compile."""
+    """Sort by the keys as Shell did: nearly all pieces have few neighbours. Numba's sort takes seconds to compile."""
     gap = 1
     while 9 * gap < keys.size:
         gap = (9 * gap + 4) // 4
