@@ -37,7 +37,7 @@ def smooth_z(src: Float32, taps: Float32, rows: Int64, step: int, out: Float32, 
     """
     out_size = out.shape[1] * out.shape[2]
     size = src.shape[1] * src.shape[2]
-    flat = src.reshape(-1)
+    flat, target = src.reshape(-1), out.reshape(-1)
     radius = taps.size - 1
     copied = radius > LONG
     column, stride = (aligned(src.shape[0] * RUN), RUN) if copied else (flat, size)
@@ -51,7 +51,7 @@ def smooth_z(src: Float32, taps: Float32, rows: Int64, step: int, out: Float32, 
                 _copy(flat[z * size + start : z * size + start + length], column[z * RUN : z * RUN + length])
         base = 0 if copied else start
         for z in range(out.shape[0]):
-            sum_taps(out, z * out_size + at + start, length, column, base, offsets, radius + z * step, taps, radius)
+            sum_taps(target, z * out_size + at + start, length, column, base, offsets, radius + z * step, taps, radius)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -70,6 +70,7 @@ def smooth_yx(
     offsets_x = np.empty(2 * radius_x + 1, np.int64)
     for i in range(offsets_x.size):
         offsets_x[i] = i % step_x * part + i // step_x
+    voxels, target = src.reshape(-1), out.reshape(-1)
     along_y = np.empty(width, np.float32)
     extended = np.zeros(part * step_x, np.float32)
     # Between the mirrored ends the table counts up: that part is copied, not looked up.
@@ -81,9 +82,8 @@ def smooth_yx(
         high += 1
     for z in range(out.shape[0]):
         for y in range(n_y):
-            sum_taps(
-                along_y, 0, width, src, z * src.shape[1] * width, offsets_y, radius_y + y * step_y, taps_y, radius_y
-            )
+            first = z * src.shape[1] * width
+            sum_taps(along_y, 0, width, voxels, first, offsets_y, radius_y + y * step_y, taps_y, radius_y)
             if step_x == 1:
                 for x in range(low):
                     extended[x] = along_y[columns[x]]
@@ -94,7 +94,7 @@ def smooth_yx(
                 for i in range(step_x):
                     for x in range((columns.size - i + step_x - 1) // step_x):
                         extended[i * part + x] = along_y[columns[x * step_x + i]]
-            sum_taps(out, (z * n_y + y) * n_x, n_x, extended, 0, offsets_x, radius_x, taps_x, radius_x)
+            sum_taps(target, (z * n_y + y) * n_x, n_x, extended, 0, offsets_x, radius_x, taps_x, radius_x)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})

@@ -45,58 +45,55 @@ def second_order_3d(
     _, n_z, n_y, n_x = out.shape
     s_y, s_x = src.shape[1], src.shape[2]
     m_y, m_x = (s_y - n_y) // 2, (s_x - n_x) // 2
-    size = s_y * s_x
+    size, volume = s_y * s_x, n_z * n_y * n_x
     r_z, r_y, r_x = taps_z.shape[1] - 1, taps_y.shape[1] - 1, taps_x.shape[1] - 1
     off_z, off_y, off_x = _offsets(r_z, size), _offsets(r_y, s_x), _offsets(r_x, 1)
-    planes = np.empty((3, size), np.float32)
+    # Flat arrays, of which numba compiles one kind.
+    voxels, on_z, on_y, on_x = src.reshape(-1), taps_z.reshape(-1), taps_y.reshape(-1), taps_x.reshape(-1)
+    scalars, values = out.reshape(-1), eigenvalues.reshape(-1)
     band = min(max(1, BAND // s_x), n_y)
-    rows = np.empty((6, band * s_x), np.float32)
-    w = rows.shape[1]
-    terms = np.empty((10, band * n_x), np.float32)
-    t = terms.shape[1]
+    w, t = band * s_x, band * n_x
+    planes, rows, terms = np.empty(3 * size, np.float32), np.empty(6 * w, np.float32), np.empty(10 * t, np.float32)
     for z in range(n_z):
-        sum_taps_3(planes, 0, size, 2 * size, size, src, (start + z) * size, off_z, r_z, taps_z, r_z)
+        sum_taps_3(planes, 0, size, 2 * size, size, voxels, (start + z) * size, off_z, r_z, on_z, r_z)
         for y in range(0, n_y, band):
             n_rows = min(band, n_y - y)
             base, length = (y + m_y) * s_x, n_rows * s_x
-            sum_taps_3(rows, 0, w, 2 * w, length, planes, base, off_y, r_y, taps_y, r_y)
-            sum_taps_2(rows, 3 * w, 4 * w, length, planes, size + base, off_y, r_y, taps_y, r_y)
-            sum_taps(rows, 5 * w, length, planes, 2 * size + base, off_y, r_y, taps_y, r_y)
+            sum_taps_3(rows, 0, w, 2 * w, length, planes, base, off_y, r_y, on_y, r_y)
+            sum_taps_2(rows, 3 * w, 4 * w, length, planes, size + base, off_y, r_y, on_y, r_y)
+            sum_taps(rows, 5 * w, length, planes, 2 * size + base, off_y, r_y, on_y, r_y)
             for i in range(n_rows):
                 a, b = i * n_x, i * s_x + m_x
                 # Terms: smooth, d_x, d_y, d_z, xx, yy, zz, yx, zx, zy.
-                sum_taps_3(terms, a, t + a, 4 * t + a, n_x, rows, b, off_x, r_x, taps_x, r_x)
-                sum_taps_2(terms, 2 * t + a, 7 * t + a, n_x, rows, w + b, off_x, r_x, taps_x, r_x)
-                sum_taps(terms, 5 * t + a, n_x, rows, 2 * w + b, off_x, r_x, taps_x, r_x)
-                sum_taps_2(terms, 3 * t + a, 8 * t + a, n_x, rows, 3 * w + b, off_x, r_x, taps_x, r_x)
-                sum_taps(terms, 9 * t + a, n_x, rows, 4 * w + b, off_x, r_x, taps_x, r_x)
-                sum_taps(terms, 6 * t + a, n_x, rows, 5 * w + b, off_x, r_x, taps_x, r_x)
-            a, n = y * n_x, n_rows * n_x
-            smooth, laplacian, magnitude = (
-                out[0, z].reshape(-1)[a : a + n],
-                out[1, z].reshape(-1)[a : a + n],
-                out[2, z].reshape(-1)[a : a + n],
-            )
-            _fill_scalars(terms, smooth, laplacian, magnitude)
+                sum_taps_3(terms, a, t + a, 4 * t + a, n_x, rows, b, off_x, r_x, on_x, r_x)
+                sum_taps_2(terms, 2 * t + a, 7 * t + a, n_x, rows, w + b, off_x, r_x, on_x, r_x)
+                sum_taps(terms, 5 * t + a, n_x, rows, 2 * w + b, off_x, r_x, on_x, r_x)
+                sum_taps_2(terms, 3 * t + a, 8 * t + a, n_x, rows, 3 * w + b, off_x, r_x, on_x, r_x)
+                sum_taps(terms, 9 * t + a, n_x, rows, 4 * w + b, off_x, r_x, on_x, r_x)
+                sum_taps(terms, 6 * t + a, n_x, rows, 5 * w + b, off_x, r_x, on_x, r_x)
+            a, n = (z * n_y + y) * n_x, n_rows * n_x
+            b = a + volume
+            c = b + volume
+            _fill_scalars(terms, t, scalars[a : a + n], scalars[b : b + n], scalars[c : c + n])
             eigenvalues_3x3(
-                terms[6, :n],
-                terms[5, :n],
-                terms[4, :n],
-                terms[9, :n],
-                terms[8, :n],
-                terms[7, :n],
-                eigenvalues[0, z].reshape(-1)[a : a + n],
-                eigenvalues[1, z].reshape(-1)[a : a + n],
-                eigenvalues[2, z].reshape(-1)[a : a + n],
+                terms[6 * t : 6 * t + n],
+                terms[5 * t : 5 * t + n],
+                terms[4 * t : 4 * t + n],
+                terms[9 * t : 9 * t + n],
+                terms[8 * t : 8 * t + n],
+                terms[7 * t : 7 * t + n],
+                values[a : a + n],
+                values[b : b + n],
+                values[c : c + n],
             )
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _fill_scalars(terms: Float32, smooth: Float32, laplacian: Float32, magnitude: Float32) -> None:
-    """Write Gaussian, Laplacian and gradient magnitude of a run from the terms of `second_order_3d`."""
+def _fill_scalars(terms: Float32, t: int, smooth: Float32, laplacian: Float32, magnitude: Float32) -> None:
+    """Write Gaussian, Laplacian and gradient magnitude of a run from the terms of `second_order_3d`, `t` apart."""
     n = smooth.size
-    g, d_x, d_y, d_z = terms[0, :n], terms[1, :n], terms[2, :n], terms[3, :n]
-    xx, yy, zz = terms[4, :n], terms[5, :n], terms[6, :n]
+    g, d_x, d_y, d_z = terms[:n], terms[t : t + n], terms[2 * t : 2 * t + n], terms[3 * t : 3 * t + n]
+    xx, yy, zz = terms[4 * t : 4 * t + n], terms[5 * t : 5 * t + n], terms[6 * t : 6 * t + n]
     for i in range(n):
         smooth[i] = g[i]
         laplacian[i] = zz[i] + yy[i] + xx[i]
@@ -113,21 +110,26 @@ def second_order_2d(
     m_y, m_x = (s_y - n_y) // 2, (s_x - n_x) // 2
     r_y, r_x = taps_y.shape[1] - 1, taps_x.shape[1] - 1
     off_y, off_x = _offsets(r_y, s_x), _offsets(r_x, 1)
-    rows = np.empty((3, s_x), np.float32)
-    terms = np.empty((6, n_x), np.float32)
+    voxels, on_y, on_x = src.reshape(-1), taps_y.reshape(-1), taps_x.reshape(-1)
+    scalars, values, volume = out.reshape(-1), eigenvalues.reshape(-1), n_z * n_y * n_x
+    rows, terms = np.empty(3 * s_x, np.float32), np.empty(6 * n_x, np.float32)
+    smooth, d_x, xx = terms[:n_x], terms[n_x : 2 * n_x], terms[2 * n_x : 3 * n_x]
+    d_y, yx, yy = terms[3 * n_x : 4 * n_x], terms[4 * n_x : 5 * n_x], terms[5 * n_x :]
     for z in range(n_z):
         for y in range(n_y):
-            sum_taps_3(rows, 0, s_x, 2 * s_x, s_x, src, ((start + z) * s_y + y + m_y) * s_x, off_y, r_y, taps_y, r_y)
-            sum_taps_3(terms, 0, n_x, 2 * n_x, n_x, rows, m_x, off_x, r_x, taps_x, r_x)
-            sum_taps_2(terms, 3 * n_x, 4 * n_x, n_x, rows, s_x + m_x, off_x, r_x, taps_x, r_x)
-            sum_taps(terms, 5 * n_x, n_x, rows, 2 * s_x + m_x, off_x, r_x, taps_x, r_x)
-            smooth, d_x, xx, d_y, yx, yy = terms[0], terms[1], terms[2], terms[3], terms[4], terms[5]
-            gaussian, laplacian, magnitude = out[0, z, y], out[1, z, y], out[2, z, y]
+            sum_taps_3(rows, 0, s_x, 2 * s_x, s_x, voxels, ((start + z) * s_y + y + m_y) * s_x, off_y, r_y, on_y, r_y)
+            sum_taps_3(terms, 0, n_x, 2 * n_x, n_x, rows, m_x, off_x, r_x, on_x, r_x)
+            sum_taps_2(terms, 3 * n_x, 4 * n_x, n_x, rows, s_x + m_x, off_x, r_x, on_x, r_x)
+            sum_taps(terms, 5 * n_x, n_x, rows, 2 * s_x + m_x, off_x, r_x, on_x, r_x)
+            a = (z * n_y + y) * n_x
+            b = a + volume
+            c = b + volume
+            gaussian, laplacian, magnitude = scalars[a : a + n_x], scalars[b : b + n_x], scalars[c : c + n_x]
             for x in range(n_x):
                 gaussian[x] = smooth[x]
                 laplacian[x] = yy[x] + xx[x]
                 magnitude[x] = np.sqrt(d_y[x] * d_y[x] + d_x[x] * d_x[x])
-            eigenvalues_2x2(yy, xx, yx, eigenvalues[0, z, y], eigenvalues[1, z, y])
+            eigenvalues_2x2(yy, xx, yx, values[a : a + n_x], values[b : b + n_x])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -142,23 +144,24 @@ def _gradient_plane(
 ) -> None:
     """Write the gradient (z, y, x) of a plane into `gradient`, a component after the other and room for one more row.
 
-    `planes` (2, ...) are the plane smoothed along z and derived along z, with margins, rows `s_x` apart.
+    `planes` are, one behind the other, the plane smoothed along z and derived along z, with margins, rows `s_x` apart.
     """
-    size = planes.shape[1]
+    size = planes.size // 2
     n_y, n_x = signs_y.size, signs_x.size
     m_y, m_x = (size // s_x - n_y) // 2, (s_x - n_x) // 2
     r_y, r_x = taps_y.shape[1] - 1, taps_x.shape[1] - 1
     off_y, off_x = _offsets(r_y, s_x), _offsets(r_x, 1)
+    on_y, on_x = taps_y.reshape(-1), taps_x.reshape(-1)
     n = n_y * n_x
-    rows = np.empty((3, s_x), np.float32)
+    rows = np.empty(3 * s_x, np.float32)
     for y in range(n_y):
         base = (y + m_y) * s_x
-        sum_taps_2(rows, 0, s_x, s_x, planes, base, off_y, r_y, taps_y, r_y)
-        sum_taps(rows, 2 * s_x, s_x, planes, size + base, off_y, r_y, taps_y, r_y)
+        sum_taps_2(rows, 0, s_x, s_x, planes, base, off_y, r_y, on_y, r_y)
+        sum_taps(rows, 2 * s_x, s_x, planes, size + base, off_y, r_y, on_y, r_y)
         a = y * n_x
-        sum_taps(gradient, a, n_x, rows, 2 * s_x + m_x, off_x, r_x, taps_x, r_x)
-        sum_taps(gradient, n + a, n_x, rows, s_x + m_x, off_x, r_x, taps_x, r_x)
-        sum_taps_2(gradient, 3 * n, 2 * n + a, n_x, rows, m_x, off_x, r_x, taps_x, r_x)
+        sum_taps(gradient, a, n_x, rows, 2 * s_x + m_x, off_x, r_x, on_x, r_x)
+        sum_taps(gradient, n + a, n_x, rows, s_x + m_x, off_x, r_x, on_x, r_x)
+        sum_taps_2(gradient, 3 * n, 2 * n + a, n_x, rows, m_x, off_x, r_x, on_x, r_x)
         if signs_y[y] < 0:
             for i in range(n + a, n + a + n_x):
                 gradient[i] = -gradient[i]
@@ -179,7 +182,7 @@ def _smooth_products(
     at: int,
     stride: int,
 ) -> None:
-    """Smooth products of components of a gradient (g_y, g_x) along y and x into `out`, from `at` on, `stride` apart."""
+    """Smooth products of components of a gradient (g_y, g_x) along y and x to `out[at]`, `stride` apart."""
     n = g_y * g_x
     r_y, r_x = outer_y.size - 1, outer_x.size - 1
     n_y, n_x = g_y - 2 * r_y, g_x - 2 * r_x
@@ -246,7 +249,9 @@ def structure_tensor_3d(
     offsets = np.empty(n_z + 2 * reach, np.int64)
     for i in range(offsets.size):
         offsets[i] = (start + i) % slots * n_y * n_x
-    terms = np.empty((6, BAND), np.float32)
+    # Flat arrays, of which numba compiles one kind.
+    voxels, on_z, kept, values = src.reshape(-1), taps_z.reshape(-1), ring.reshape(-1), eigenvalues.reshape(-1)
+    terms, volume = np.empty(6 * BAND, np.float32), n_z * n_y * n_x
     # Rows in strips: all that a strip needs of the ring stays in the second-level cache, unless rows that strips share
     # would cost more than that gains.
     reach_y = outer_y.size - 1
@@ -255,17 +260,17 @@ def structure_tensor_3d(
         n_rows = min(strip, n_y - y)
         signs = signs_y[y : y + n_rows + 2 * reach_y]
         part = (signs.size + 2 * margin_y) * s_x
-        planes = np.empty((2, part), np.float32)
+        planes = np.empty(2 * part, np.float32)
         gradient = np.empty(3 * signs.size * signs_x.size + signs_x.size, np.float32)
         for t in new_planes:
-            sum_taps_2(planes, 0, part, part, src, (t + margin_z) * size + y * s_x, off_z, r_z, taps_z, r_z)
+            sum_taps_2(planes, 0, part, part, voxels, (t + margin_z) * size + y * s_x, off_z, r_z, on_z, r_z)
             _gradient_plane(planes, s_x, taps_y, taps_x, signs, signs_x, gradient)
             if signs_z[t] < 0:
                 for i in range(signs.size * signs_x.size):
                     gradient[i] = -gradient[i]
             at = (t % slots * n_y + y) * n_x
             _smooth_products(
-                gradient, signs.size, signs_x.size, PAIRS_3D, outer_y, outer_x, ring, at, slots * n_y * n_x
+                gradient, signs.size, signs_x.size, PAIRS_3D, outer_y, outer_x, kept, at, slots * n_y * n_x
             )
         for a in range(y * n_x, (y + n_rows) * n_x, BAND):
             b = min(a + BAND, (y + n_rows) * n_x)
@@ -273,17 +278,20 @@ def structure_tensor_3d(
             for z in range(n_z):
                 for k in range(6):
                     base = k * slots * n_y * n_x + a
-                    sum_taps(terms, k * BAND, n, ring, base, offsets, z + reach, outer_z, reach)
+                    sum_taps(terms, k * BAND, n, kept, base, offsets, z + reach, outer_z, reach)
+                first = z * n_y * n_x + a
+                second = first + volume
+                third = second + volume
                 eigenvalues_3x3(
-                    terms[0, :n],
-                    terms[1, :n],
-                    terms[2, :n],
-                    terms[3, :n],
-                    terms[4, :n],
-                    terms[5, :n],
-                    eigenvalues[0, z].reshape(-1)[a:b],
-                    eigenvalues[1, z].reshape(-1)[a:b],
-                    eigenvalues[2, z].reshape(-1)[a:b],
+                    terms[:n],
+                    terms[BAND : BAND + n],
+                    terms[2 * BAND : 2 * BAND + n],
+                    terms[3 * BAND : 3 * BAND + n],
+                    terms[4 * BAND : 4 * BAND + n],
+                    terms[5 * BAND : 5 * BAND + n],
+                    values[first : first + n],
+                    values[second : second + n],
+                    values[third : third + n],
                 )
 
 
@@ -303,17 +311,23 @@ def structure_tensor_2d(
     n_z, n_plane = eigenvalues.shape[1], eigenvalues.shape[2] * eigenvalues.shape[3]
     g_y, g_x = signs_y.size, signs_x.size
     s_x, size = src.shape[2], src.shape[1] * src.shape[2]
-    flat = src.reshape(-1)
-    planes = np.zeros((2, size), np.float32)  # nothing is derived along z
+    flat, values, volume = src.reshape(-1), eigenvalues.reshape(-1), n_z * n_plane
+    planes = np.zeros(2 * size, np.float32)  # nothing is derived along z
     gradient = np.empty(3 * g_y * g_x + g_x, np.float32)
-    tensor = np.empty((3, 1, n_plane), np.float32)
+    tensor = np.empty(3 * n_plane, np.float32)
     first = int(np.int64(0))  # not a literal, for which the kernel would be compiled once more
     for z in range(n_z):
-        source, target = flat[(start + z) * size : (start + z + 1) * size], planes[0]
+        source = flat[(start + z) * size : (start + z + 1) * size]
         for i in range(size):
-            target[i] = source[i]
+            planes[i] = source[i]
         _gradient_plane(planes, s_x, taps_y, taps_x, signs_y, signs_x, gradient)
         _smooth_products(gradient, g_y, g_x, PAIRS_2D, outer_y, outer_x, tensor, first, n_plane)
+        a = z * n_plane
+        b = a + volume
         eigenvalues_2x2(
-            tensor[0, 0], tensor[1, 0], tensor[2, 0], eigenvalues[0, z].reshape(-1), eigenvalues[1, z].reshape(-1)
+            tensor[:n_plane],
+            tensor[n_plane : 2 * n_plane],
+            tensor[2 * n_plane :],
+            values[a : a + n_plane],
+            values[b : b + n_plane],
         )
