@@ -376,16 +376,7 @@ def _extend(box: Box, margin: Sequence[int]) -> Box:
 def _mirror_table(start: int, stop: int, step: int, radius: int, outer: Box, axis: int, length: int) -> Table:
     """Return the rows of `outer` that a convolution at the lattice points start..stop reads, mirrored at the border."""
     positions = np.arange(start * step - radius, (stop - 1) * step + radius + 1)
-    mirrored = _mirror(positions, length) - outer.start[axis]
-    return np.clip(mirrored, 0, outer.shape[axis] - 1)
-
-
-def _mirror(positions: Table, length: int) -> Table:
-    """Return positions on an endless axis as voxels of an axis mirrored again and again, edge voxels not repeated."""
-    if length == 1:
-        return np.zeros_like(positions)
-    phase = positions % (2 * (length - 1))
-    return np.minimum(phase, 2 * (length - 1) - phase)
+    return np.clip(convolve.mirrored(positions, length) - outer.start[axis], 0, outer.shape[axis] - 1)
 
 
 def _mirror_signs(positions: Table, length: int) -> Field:

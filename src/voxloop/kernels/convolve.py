@@ -21,6 +21,14 @@ RUN = 256  # voxels convolved at a time along z: a column of them stays in the s
 LONG = 4
 
 
+def mirrored(positions: Int64, length: int) -> Int64:
+    """Return positions on an endless axis as voxels of an axis mirrored again and again, edge voxels not repeated."""
+    if length == 1:
+        return np.zeros_like(positions)
+    phase = positions % (2 * (length - 1))
+    return np.minimum(phase, 2 * (length - 1) - phase)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _copy(source: Float32, target: Float32) -> None:
     """Copy a run: for an assigned slice, numba takes seconds to compile error messages."""

@@ -9,7 +9,6 @@ Integers make the sums over a cluster exact: they are the same in any order, on 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -224,15 +223,13 @@ def scale_block(volume: Volume, block: Block, scaling: Scaling, inside: NDArray[
     """
     voxels = volume.read(block.outer)
     _check_finite(voxels, block, inside)
-    margin = np.transpose(_missing(block, scaling.halo))
     result = np.empty((volume.n_channels, len(scaling.copies), *block.inner.shape), np.int16)
     for c in range(volume.n_channels):
         field = _standardised(voxels[c], scaling.mean[c], LEVELS / scaling.std[c] if scaling.std[c] > 0 else 0.0)
         if inside.size:
             field[~inside] = 0
-        padded = np.pad(field, margin, mode="reflect") if margin.any() else field
         for copy, out in zip(scaling.copies, result[c], strict=True):
-            smooth = _smooth(_crop(padded, scaling.halo, copy.reach), copy.taps, block.inner.shape)
+            smooth = _smooth(field, copy, block, volume.shape)
             to_fixed_point(smooth, np.float32(copy.weight), out)
     return result.reshape(-1, *block.inner.shape)
 
@@ -245,20 +242,6 @@ def _standardised(voxels: NDArray[np.generic], mean: float, factor: float) -> ND
         np.multiply(plane, factor, out=plane)
         field[z] = plane
     return field
-
-
-def _missing(block: Block, halo: Shape3) -> tuple[list[int], list[int]]:
-    """Return how much of a halo lies beyond the volume, before and after the block along (z, y, x)."""
-    before = [h - (a - b) for h, a, b in zip(halo, block.inner.start, block.outer.start, strict=True)]
-    after = [h - (b - a) for h, a, b in zip(halo, block.inner.stop, block.outer.stop, strict=True)]
-    return before, after
-
-
-def _crop(padded: NDArray[np.float32], margin: Shape3, kept: Shape3) -> NDArray[np.float32]:
-    """Return `padded` with a margin of `kept` voxels (z, y, x) on each side instead of `margin`."""
-    cuts = [m - k for m, k in zip(margin, kept, strict=True)]
-    inner = tuple(slice(cut, n - cut) for cut, n in zip(cuts, padded.shape, strict=True))
-    return np.ascontiguousarray(padded[inner])
 
 
 def _check_finite(voxels: NDArray[np.generic], block: Block, inside: NDArray[np.bool_]) -> None:
@@ -274,11 +257,15 @@ def _check_finite(voxels: NDArray[np.generic], block: Block, inside: NDArray[np.
         raise InputError(f"volume holds nan or infinite values{where}, at voxel (z, y, x) = {voxel} for one")
 
 
-def _smooth(padded: NDArray[np.float32], taps: Sequence[NDArray[np.float32]], shape: Shape3) -> NDArray[np.float32]:
-    """Return `padded`, which has the kernels' margin on each side, smoothed along its axes."""
-    z, y, x = (np.arange(n) for n in padded.shape)
-    along_z = np.empty((shape[0], *padded.shape[1:]), np.float32)
-    convolve.smooth_z(padded, taps[0], z, 1, along_z, 0)
-    out = np.empty(shape, np.float32)
-    convolve.smooth_yx(along_z, taps[1], y, 1, taps[2], x, 1, out)
+def _smooth(field: NDArray[np.float32], copy: Copy, block: Block, shape: Shape3) -> NDArray[np.float32]:
+    """Return the inner box of a block smoothed, given its outer box; the volume is mirrored at its border."""
+    inner, outer = block.inner, block.outer
+    z, y, x = (
+        convolve.mirrored(np.arange(inner.start[a] - reach, inner.stop[a] + reach), shape[a]) - outer.start[a]
+        for a, reach in enumerate(copy.reach)
+    )
+    along_z = np.empty((inner.shape[0], *field.shape[1:]), np.float32)
+    convolve.smooth_z(field, copy.taps[0], z, 1, along_z, 0)
+    out = np.empty(inner.shape, np.float32)
+    convolve.smooth_yx(along_z, copy.taps[1], y, 1, copy.taps[2], x, 1, out)
     return out
