@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,18 @@ def test_join_numbers_groups_by_their_lowest_members(jitted: bool) -> None:
     group, n = join(7, np.array([[6, 2], [4, 1], [2, 4]], np.int32))
     np.testing.assert_array_equal(group, [0, 1, 1, 2, 1, 3, 1])
     assert n == 4
+
+
+@pytest.mark.parametrize("jitted", [True, False])
+def test_faces_between_two_planes(jitted: bool) -> None:
+    rng = np.random.default_rng(0)
+    before, after = rng.integers(0, 9, 400), rng.integers(0, 12, 400).repeat(2)[:400]
+    count = kernel.count_touching if jitted else kernel.count_touching.py_func
+    found = {(int(key) // 12, int(key) % 12): int(faces) for key, faces in count(before, after, 12)}
+    touching = [pair for pair in zip(before.tolist(), after.tolist(), strict=True) if all(pair)]
+    assert found == Counter(touching)
+    assert len(found) > 64 / 2  # the table has grown
+    assert len(count(np.zeros(3, np.int64), np.arange(3), 3)) == 0
 
 
 @pytest.mark.parametrize("jitted", [True, False])

@@ -263,3 +263,33 @@ def _contacts(
 def _key(a: int, b: int, n: int) -> int:
     """Return one number for two fragments in any order."""
     return min(a, b) * n + max(a, b)
+
+
+@njit(cache=True, nogil=True)
+def count_touching(before: Int64, after: Int64, width: int) -> Int64:
+    """Count the faces that fragments share across two planes.
+
+    Parameters
+    ----------
+    before, after
+        int64 (n,), the fragments at both sides of each face, from 1; 0 is outside.
+    width
+        More than there are fragments in `after`.
+
+    Returns
+    -------
+    int64 (m, 2)
+        Fragment in `before` times `width` plus fragment in `after`, in no particular order, and the number of faces.
+    """
+    table, used = empty_table(64), 0
+    i = 0
+    while i < before.size:
+        end = i + 1
+        while end < before.size and before[end] == before[i] and after[end] == after[i]:
+            end += 1
+        if before[i] > 0 and after[i] > 0:
+            used += add(table, before[i] * width + after[i], end - i)
+            if 2 * used > table.shape[0]:
+                table = grown(table)
+        i = end
+    return entries(table)

@@ -20,7 +20,7 @@ from voxloop.blocks import Block, Executor, Progress, Shape3, in_this_process
 from voxloop.errors import InputError
 from voxloop.io.mapped import unmapped
 from voxloop.io.scratch import Scratch
-from voxloop.kernels.fragments import fragments
+from voxloop.kernels.fragments import count_touching, fragments
 from voxloop.kernels.pieces import add_rows, choose_neighbours, count_contacts, join, merge_contacts, place_contacts
 from voxloop.supervoxels.arrays import Work
 from voxloop.supervoxels.grid import means
@@ -350,9 +350,8 @@ class _Table:
     def _add_contacts(self, axis: int, before: _Face, after: _Face) -> None:
         """Note which fragments touch across the face of two blocks."""
         a, b = before.plane.ravel().astype(np.int64), after.plane.ravel().astype(np.int64)
-        touching = (a > 0) & (b > 0)
         width = len(after.values) + 1
-        keys, counts = np.unique(a[touching] * width + b[touching], return_counts=True)
+        keys, counts = count_touching(a, b, width).T
         a, b = keys // width - 1, keys % width - 1
         pairs = np.stack([a + before.offset, b + after.offset], axis=1).astype(np.int32)
         same = before.values[a] == after.values[b]
