@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxloop.kernels.pieces import count_contacts, merge_contacts, place_contacts
+from voxloop.kernels.pieces import FEW, count_contacts, merge_contacts, place_contacts
 
 GROUPS = np.array([0, 1, 2, 3, 4, 5, 6, 1], np.int32)  # the last piece belongs to the second
 PIECES = st.integers(0, 7)
@@ -65,7 +65,7 @@ def test_the_source_says_the_same_as_the_compiled_kernel() -> None:
 
 @pytest.mark.parametrize("jitted", [True, False])
 def test_a_piece_with_many_neighbours(jitted: bool) -> None:
-    others = np.random.default_rng(0).integers(1, 400, 1200).tolist()
+    others = np.random.default_rng(0).integers(1, 400, 20 * FEW).tolist()
     entries, groups = [(b, 0, i) for i, b in enumerate(others)], np.arange(400, dtype=np.int32)
     assert summed(entries, groups, 400, jitted=jitted) == by_hand(entries, groups)
 

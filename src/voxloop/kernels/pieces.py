@@ -12,6 +12,8 @@ Bool = NDArray[np.bool_]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
+FEW = 64  # are sorted by insertion alone
+
 
 @njit(cache=True, nogil=True)
 def join(n: int, pairs: Int32) -> tuple[Int32, int]:
@@ -135,7 +137,7 @@ def merge_contacts(ends: Int64, higher: Int32, area: Int64) -> Int64:
 def _sort(keys: Int32, values: Int64) -> None:
     """Sort by the keys as Shell did: nearly all pieces have few neighbours. Numba's sort takes seconds to compile."""
     gap = 1
-    while 9 * gap < keys.size:
+    while FEW * gap < keys.size:
         gap = (9 * gap + 4) // 4
     while gap > 0:
         for i in range(gap, keys.size):

@@ -98,7 +98,9 @@ class ClustersByBlock(Sequence[BlockClusters]):
 
     def __getitem__(self, index: Any) -> Any:
         block, ids = self._blocks[index], self.ids(index)
-        return BlockClusters(block, ids, Clusters(self._clusters.centers[ids], self._clusters.colours[ids]))
+        return BlockClusters(
+            block, ids, Clusters(self._clusters.centers.take(ids, 0), self._clusters.colours.take(ids, 0))
+        )
 
     def ids(self, index: int) -> NDArray[np.int64]:
         """Return the clusters that reach a block."""

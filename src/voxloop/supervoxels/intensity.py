@@ -146,25 +146,25 @@ def measure_intensities(volume: Volume, *, mask: ArrayLike | None = None) -> Int
         side *= 2
     while True:
         sample, share_inside = _sample(volume, mask, side)
-        is_enough = len(sample) >= FEWEST_INSIDE and bool((np.ptp(sample, axis=0) > 0).all())
+        is_enough = sample.shape[1] >= FEWEST_INSIDE and bool((np.ptp(sample, axis=1) > 0).all())
         if n_sampled(side) == volume.n_voxels or is_enough:
             break
         side *= 2
-    mean, std = np.array([_robust_mean_std(channel) for channel in sample.T]).T
+    mean, std = np.array([_robust_mean_std(channel) for channel in sample]).T
     return Intensities(mean, std, share_inside)
 
 
 def _sample(volume: Volume, mask: ArrayLike | None, side: int) -> tuple[NDArray[np.float64], float]:
-    """Return the finite values (k, c) inside the mask of evenly spread boxes, and the share of their voxels inside."""
+    """Return the finite values (c, k) inside the mask of evenly spread boxes, and the share of their voxels inside."""
     values, n_inside, n_read = [], 0, 0
     for box in _spread_boxes(volume.shape, side):
-        voxels = volume.read(box).reshape(volume.n_channels, -1).T
-        n_read += len(voxels)
+        voxels = volume.read(box).reshape(volume.n_channels, -1)
+        n_read += voxels.shape[1]
         if mask is not None:
-            voxels = voxels[inside_box(mask, box).reshape(-1)]
-        n_inside += len(voxels)
-        values.append(voxels if voxels.dtype.kind in "biu" else voxels[np.isfinite(voxels).all(axis=1)])
-    return np.concatenate(values).astype(np.float64), n_inside / n_read
+            voxels = voxels[:, inside_box(mask, box).reshape(-1)]
+        n_inside += voxels.shape[1]
+        values.append(voxels if voxels.dtype.kind in "biu" else voxels[:, np.isfinite(voxels).all(axis=0)])
+    return np.concatenate(values, axis=1).astype(np.float64), n_inside / n_read
 
 
 def _spread_boxes(shape: Shape3, side: int) -> list[Box]:
