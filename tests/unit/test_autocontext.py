@@ -117,7 +117,8 @@ def test_the_same_bits_with_little_memory(smoothing: int, monkeypatch: pytest.Mo
     np.testing.assert_array_equal(classifier.predict(image.values, image.graph, memory=1), whole)
     assert len(looked_at) == -(-SIDE // 5) * (1 + (smoothing > 0))
     assert max(looked_at) == (5 + 2 * (STEPS + smoothing)) * SIDE
-    enough = SIDE * SIDE * (autocontext.BYTES_PER_SUPERVOXEL + 2 * autocontext.BYTES_PER_CLASS)
+    each = autocontext.BYTES_PER_SUPERVOXEL + 2 * autocontext.BYTES_PER_CLASS + autocontext.BYTES_TO_SMOOTH
+    enough = SIDE * SIDE * each
     looked_at.clear()
     np.testing.assert_array_equal(classifier.predict(image.values, image.graph, memory=enough), whole)
     assert min(looked_at) == SIDE * SIDE

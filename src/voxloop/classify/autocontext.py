@@ -31,8 +31,9 @@ N_FOLDS = 5
 WITNESSES = 20  # trees that leave out a fold
 # The second forest has few columns, all alike: leaves of one label would follow every label's own error.
 SECOND_LEAF = 5
-BYTES_PER_SUPERVOXEL = 600  # while neighbours are averaged: measured with two classes
-BYTES_PER_CLASS = 60  # more of each class, a supervoxel
+# What a supervoxel takes while it is predicted: measured with 7 contacts each, 2 and 6 classes.
+BYTES_PER_SUPERVOXEL, BYTES_PER_CLASS = 200, 30
+BYTES_TO_SMOOTH, BYTES_IN_A_PART = 170, 150  # more: for smoothing, and for a graph of its own
 LEAST_AT_ONCE = 100_000  # supervoxels: the contacts of all are looked through for each part
 
 Opinion = NDArray[np.float32]
@@ -168,11 +169,12 @@ class Classifier:
         """
         opinions = opinions or Opinions(self.first, values, executor=executor)
         wanted = np.arange(1, graph.n + 1, dtype=np.uint32) if ids is None else ids
-        bytes_each = BYTES_PER_SUPERVOXEL + BYTES_PER_CLASS * self.classes.size
-        if memory is None or bytes_each * wanted.size <= memory:
+        each = BYTES_PER_SUPERVOXEL + BYTES_PER_CLASS * self.classes.size
+        each += BYTES_TO_SMOOTH if self.smoothing.rounds else 0
+        if memory is None or each * wanted.size <= memory:
             return self._at_once(values, graph, wanted, opinions, executor)
         found = np.empty((wanted.size, self.classes.size), np.float32)
-        n = max(LEAST_AT_ONCE, memory // bytes_each)
+        n = max(LEAST_AT_ONCE, memory // (each + BYTES_IN_A_PART))
         for first in range(0, wanted.size, n):
             part = slice(first, first + n)
             found[part] = self._at_once(values, graph, wanted[part], opinions, executor)
