@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from voxloop.kernels.part import part
 from voxloop.kernels.simd_taps import aligned, sum_taps
 
 Float32 = NDArray[np.float32]
@@ -29,7 +30,7 @@ def mirrored(positions: Int64, length: int) -> Int64:
     return np.minimum(phase, 2 * (length - 1) - phase)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@part(error_model="numpy")
 def _copy(source: Float32, target: Float32) -> None:
     """Copy a run: for an assigned slice, numba takes seconds to compile error messages."""
     for i in range(target.size):

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from voxloop.kernels.part import part
 from voxloop.kernels.slic import OUTSIDE
 
 Int8 = NDArray[np.int8]
@@ -60,7 +61,7 @@ def dissolve_crumbs(labels: Int32, low: Int64, shape: Int64, areas: Int64) -> In
     return result
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _count_same(flat: Int32, first: int, plane: int, line: int, same: Int8) -> None:
     """Count the six neighbours of each voxel of a row that have its label."""
     n = same.size
@@ -74,7 +75,7 @@ def _count_same(flat: Int32, first: int, plane: int, line: int, same: Int8) -> N
         same[x] = count + np.int8(v == behind[x]) + np.int8(v == left[x]) + np.int8(v == right[x])
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _successor(flat: Int32, voxel: int, steps: Int64, areas: Int64, touched: Int32, contact: Int64) -> int:
     """Return the label that a voxel with at most one neighbour of its own label takes."""
     label = int(flat[voxel])

@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from voxloop.kernels.eigenvalues import eigenvalues_2x2, eigenvalues_3x3
+from voxloop.kernels.part import part
 from voxloop.kernels.simd_taps import sum_taps, sum_taps_2, sum_taps_3
 
 Float32 = NDArray[np.float32]
@@ -23,7 +24,7 @@ PAIRS_2D = np.array(((1, 1), (2, 2), (1, 2)))
 CACHED = 2**17  # float32 that should lie in the second-level cache together
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@part(error_model="numpy")
 def _offsets(radius: int, stride: int) -> Int64:
     """Return how far off the taps -radius..radius are."""
     # A loop, here and below: numba takes a second to compile arithmetic of whole arrays.
@@ -88,7 +89,7 @@ def second_order_3d(
             )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@part(error_model="numpy", fastmath={"contract"})
 def _fill_scalars(terms: Float32, t: int, smooth: Float32, laplacian: Float32, magnitude: Float32) -> None:
     """Write Gaussian, Laplacian and gradient magnitude of a run from the terms of `second_order_3d`, `t` apart."""
     n = smooth.size
@@ -132,7 +133,7 @@ def second_order_2d(
             eigenvalues_2x2(yy, xx, yx, values[a : a + n_x], values[b : b + n_x])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@part(error_model="numpy")
 def _gradient_plane(
     planes: Float32,
     s_x: int,
@@ -170,7 +171,7 @@ def _gradient_plane(
             along_x[i] *= signs_x[i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@part(error_model="numpy")
 def _smooth_products(
     gradient: Float32,
     g_y: int,

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from voxloop.kernels.part import part
 from voxloop.kernels.tally import add, empty_table, entries, grown
 
 Int16 = NDArray[np.int16]
@@ -115,7 +116,7 @@ def _join_runs(labels: Labels, row_start: Int64) -> Int64:
     return parent
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _meeting(row: Labels, other: Labels, run: int, other_run: int, runs: Int64, others: Int64) -> int:
     """Write which runs of two rows, counted from their first ones, share a label where they meet; return how many."""
     runs[0], others[0] = run, other_run
@@ -130,7 +131,7 @@ def _meeting(row: Labels, other: Labels, run: int, other_run: int, runs: Int64, 
     return n
 
 
-@njit(cache=True, nogil=True)
+@part()
 def unite(parent: Parents, a: int, b: int) -> None:
     """Join the sets of `a` and `b`; the lowest member of a set is its root."""
     while parent[a] != a:
@@ -259,7 +260,7 @@ def _contacts(
     return pairs, found[:, 1].copy()
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _key(a: int, b: int, n: int) -> int:
     """Return one number for two fragments in any order."""
     return min(a, b) * n + max(a, b)

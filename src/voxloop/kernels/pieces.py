@@ -7,6 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from voxloop.kernels.fragments import unite
+from voxloop.kernels.part import part
 
 Bool = NDArray[np.bool_]
 Int32 = NDArray[np.int32]
@@ -133,7 +134,7 @@ def merge_contacts(ends: Int64, higher: Int32, area: Int64) -> Int64:
     return starts
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _sort(keys: Int32, values: Int64) -> None:
     """Sort by the keys as Shell did: nearly all pieces have few neighbours. Numba's sort takes seconds to compile."""
     gap = 1
@@ -184,14 +185,14 @@ def choose_neighbours(
                     chosen[piece], largest[piece] = other, area[i]
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _is_closer(sums: Int64, piece: int, other: int, than: int) -> bool:
     """Return whether the mean intensities of a piece are closer to one piece than to another, or as close and lower."""
     contrast, known = _contrast(sums, piece, other), _contrast(sums, piece, than)
     return contrast < known or (contrast == known and other < than)
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _contrast(sums: Int64, a: int, b: int) -> float:
     """Return the squared distance of the mean intensities of two pieces."""
     total = 0.0

@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from voxloop.kernels.part import part
+
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
@@ -66,7 +68,7 @@ def branch_and_bound(
     return best, lower, max(lower, closed)
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _weigh(
     directions: Float64,
     sines: Float64,
@@ -90,7 +92,7 @@ def _weigh(
     return upper, lower
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _sum(weights: Int64) -> int:
     total = 0
     for weight in weights:
@@ -98,7 +100,7 @@ def _sum(weights: Int64) -> int:
     return total
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _copy(into: Float64, triangle: Float64) -> None:
     """Copy a triangle; for an assigned slice numba compiles seconds of error messages."""
     for i in range(3):
@@ -106,7 +108,7 @@ def _copy(into: Float64, triangle: Float64) -> None:
             into[i, j] = triangle[i, j]
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _octants(corners: Float64) -> None:
     """Write the triangles of the half-sphere z >= 0."""
     corners[:] = 0.0
@@ -116,7 +118,7 @@ def _octants(corners: Float64) -> None:
         corners[k, 2, 2] = 1.0 - 2.0 * (k // 2)
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _split(triangle: Float64, corners: Float64) -> None:
     """Write the four triangles between the corners and the middles of the sides of `triangle`."""
     for i in range(3):
@@ -134,7 +136,7 @@ def _split(triangle: Float64, corners: Float64) -> None:
             corners[3, k, axis] = middle
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _circumscribe(triangle: Float64) -> tuple[tuple[float, float, float], float]:
     """Return the middle of the circle through the corners of a spherical triangle, and the cosine of its radius."""
     a, b, c = triangle[0], triangle[1], triangle[2]

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from voxloop.kernels.part import part
 from voxloop.kernels.simd import add_columns
 
 Float32 = NDArray[np.float32]
@@ -102,7 +103,7 @@ def number_runs(labels: NDArray[np.uint32], starts: Int32, lookup: Int32) -> tup
 def _adder(width: Literal[1, 2, 4, 8]) -> Callable[..., None]:
     """Return the kernel that adds `width` responses, from response `k` on; the arrays are flat."""
 
-    @njit(cache=True, nogil=True, error_model="numpy")
+    @part(error_model="numpy")
     def add(
         responses: Float32,
         stride: int,

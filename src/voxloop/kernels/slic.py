@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from voxloop.kernels.part import part
 from voxloop.kernels.simd import LANES, claim
 
 Bool = NDArray[np.bool_]
@@ -127,7 +128,7 @@ def add_up_nearest(
             _add_runs(owner[j, width:], ends, n, running, start[0] + z, start[1] + rows[j], window[2], sums)
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _row_buffers(n_channels: int, n_rows: int, nx: int, reach: Float64) -> tuple[Float32, Float32, Int32]:
     """Return the rows of a slice, smallest distances and their clusters; with a margin of one window at each end."""
     width = LANES * (int(2 * reach[2] + LANES) // LANES)  # of a cluster's window along x
@@ -135,7 +136,7 @@ def _row_buffers(n_channels: int, n_rows: int, nx: int, reach: Float64) -> tuple
     return values, np.empty(values.shape[1:], np.float32), np.empty(values.shape[1:], np.int32)
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _windows_along_x(
     centers: Float64, start: int, reach: Float64, weights: Float64, width: int
 ) -> tuple[Int64, Float32]:
@@ -152,7 +153,7 @@ def _windows_along_x(
     return first, spatial
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _spans_along_z(centers: Float64, start: int, reach: Float64, nz: int) -> Int64:
     """Return for each slice the first cluster that reaches it and the end of those that do: ids follow z roughly."""
     spans = np.zeros((nz, 2), np.int64)
@@ -166,7 +167,7 @@ def _spans_along_z(centers: Float64, start: int, reach: Float64, nz: int) -> Int
     return spans
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _load_rows(
     image: Int16,
     inside: Bool,
@@ -195,7 +196,7 @@ def _load_rows(
                     owner[j, x + pad] = OUTSIDE
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _claim_rows(
     z: int,
     start: Int64,
@@ -230,7 +231,7 @@ def _claim_rows(
                 claim(values, colours, k, spatial_x, lane, elsewhere, nearest, owner, j, first_x[k] + lane)
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _cut_row(owner: Int32, pad: int, nx: int, ends: Int64) -> int:
     """Cut a row into runs of one cluster: write where each begins and where the last ends, return their number."""
     n = 0
@@ -241,7 +242,7 @@ def _cut_row(owner: Int32, pad: int, nx: int, ends: Int64) -> int:
     return n
 
 
-@njit(cache=True, nogil=True)
+@part()
 def _add_runs(owner: Int32, ends: Int64, n: int, running: Int64, z: int, y: int, x: int, sums: Int64) -> None:
     """Add the `n` runs of a row, whose first voxel lies at the global z, y, x, to the sums of their clusters."""
     for i in range(n):
@@ -362,7 +363,7 @@ def clusters_in_reach(centers: Float64, reach: Float64, block_shape: Int64, grid
     return offsets, ids
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@part(error_model="numpy")
 def _blocks_in_reach(center: float, reach: float, size: int, n: int) -> tuple[int, int]:
     """Return the first and the last of `n` blocks along an axis that a cluster reaches."""
     # Whole numbers divided as floats: as exact up to 2^53, and much faster.
