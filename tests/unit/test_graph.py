@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from voxloop.errors import InputError
-from voxloop.supervoxels import Adjacency, from_labels
+from voxloop.supervoxels import Adjacency, from_labels, model
+from voxloop.supervoxels.neighbourhood import pieces_of_a_class
 
 
 def test_matrix_is_symmetric_and_in_order() -> None:
@@ -13,6 +16,22 @@ def test_matrix_is_symmetric_and_in_order() -> None:
     assert matrix.format == "csr"
     np.testing.assert_array_equal(matrix.toarray(), [[0, 3, 0, 0.5], [3, 0, 0, 0], [0, 0, 0, 0], [0.5, 0, 0, 0]])
     assert Adjacency(np.empty((0, 2), np.int64), np.empty(0), 2).matrix().nnz == 0
+
+
+@pytest.mark.parametrize("n_edges", [0, 30, 300])
+def test_pieces_of_a_class_are_the_connected_components(n_edges: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "ROWS", 7)
+    rng = np.random.default_rng(n_edges)
+    pairs = np.unique(np.sort(rng.integers(1, 101, (n_edges, 2))), axis=0)
+    graph = Adjacency(pairs[pairs[:, 0] < pairs[:, 1]], np.ones((pairs[:, 0] < pairs[:, 1]).sum()), 100)
+    classes = rng.integers(1, 4, 100)
+    piece, n = pieces_of_a_class(graph, classes)
+    a, b = graph.edges.T - 1
+    alike = classes[a] == classes[b]
+    links = sparse.coo_array((np.ones(alike.sum()), (a[alike], b[alike])), shape=(100, 100))
+    expected = connected_components(links, directed=False)
+    assert n == expected[0]
+    np.testing.assert_array_equal(piece, expected[1])
 
 
 def test_labels_of_ones_own_by_hand() -> None:

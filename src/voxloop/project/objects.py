@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from voxloop.project.results import ImageResults
+from voxloop.supervoxels.neighbourhood import pieces_of_a_class
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,7 @@ def find_objects(results: ImageResults) -> Objects:
     components of the segmentation (4-connected in 2D), whatever their number of voxels.
     """
     supervoxels, segmentation, extent = results.supervoxels(), results.prediction().segmentation, results.extent()
-    # Half the width, and no matrix of both directions: at five million supervoxels there are forty million contacts.
-    a, b = np.subtract(supervoxels.graph.edges, 1, dtype=np.int32, casting="same_kind").T
-    alike = segmentation[a] == segmentation[b]
-    contacts = sparse.coo_array((np.ones(alike.sum(), bool), (a[alike], b[alike])), shape=(supervoxels.n,) * 2)
-    # Numbered in the order of their first supervoxel: the order in which scipy meets them.
-    n, piece = connected_components(contacts.tocsr(), directed=False)
+    piece, n = pieces_of_a_class(supervoxels.graph, segmentation)
     sizes = np.bincount(piece, weights=supervoxels.sizes, minlength=n).astype(np.int64)
     moments = [np.bincount(piece, weights=supervoxels.sizes * along, minlength=n) for along in supervoxels.centers.T]
     first, last = np.full((n, 3), np.iinfo(np.int32).max, np.int32), np.full((n, 3), -1, np.int32)
