@@ -174,7 +174,7 @@ def choose_neighbours(
         int32 and int64 (n,), the neighbour of each small piece and their area of contact; at first the piece and 0.
     """
     for row in range(starts.size - 1):
-        low = np.int32(first + row)
+        low = first + row
         for i in range(starts[row], starts[row + 1]):
             for side in range(2):
                 piece, other = (low, higher[i]) if side == 0 else (higher[i], low)

@@ -63,7 +63,7 @@ def assign(
     first_x, spatial_x = _windows_along_x(centers, start[2], reach, weights, width)
     spans = _spans_along_z(centers, start[0], reach, nz)
     rows = np.arange(ny)
-    low_x = np.int64(0)  # not a literal, for which the kernel would be compiled once more
+    low_x = int(np.int64(0))  # not a literal, for which the kernel would be compiled once more
     for z in range(nz):
         _load_rows(image, inside, z, rows, low_x, width, values, nearest, owner)
         _claim_rows(
