@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tests.kernel_source import python_source
 from voxloop.kernels import convolve
 
 TAPS = np.array([0.4, 0.2, 0.1], np.float32)
@@ -20,7 +21,7 @@ def mirrored(length: int) -> np.ndarray:
 @pytest.mark.parametrize("step", [1, 2])
 def test_smoothing_agrees_with_scipy(compiled: bool, step: int) -> None:
     image = np.random.default_rng(0).normal(size=(5, 7, 9)).astype(np.float32)
-    smooth_z, smooth_yx = (f if compiled else f.py_func for f in (convolve.smooth_z, convolve.smooth_yx))
+    smooth_z, smooth_yx = (f if compiled else python_source(f) for f in (convolve.smooth_z, convolve.smooth_yx))
     n_z, n_y, n_x = (-(-n // step) for n in image.shape)
     along_z = np.empty((n_z, 7, 9), np.float32)
     out = np.empty((n_z, n_y, n_x), np.float32)
@@ -41,6 +42,6 @@ def test_interpolation_is_exact_for_a_plane(compiled: bool) -> None:
     for n in (4, 4, 6):
         position = np.arange(n)
         tables += [position // 2, position // 2 + 1, ((position % 2) / 2).astype(np.float32)]
-    (convolve.interpolate if compiled else convolve.interpolate.py_func)(source, *tables, out)
+    (convolve.interpolate if compiled else python_source(convolve.interpolate))(source, *tables, out)
     z, y, x = np.indices((4, 4, 6))
     np.testing.assert_allclose(out[0], 1.0 + z - 2 * y + 3 * x, atol=1e-6)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.kernel_source import python_source
 from voxloop.blocks import SerialExecutor, ThreadExecutor, partition
 from voxloop.io.scratch import Folder, Memory, Scratch
 from voxloop.kernels import contingency as contingency_kernel
@@ -62,7 +63,7 @@ def test_every_voxel_a_fragment_makes_the_hash_table_grow() -> None:
 
 @pytest.mark.parametrize("jitted", [True, False])
 def test_sums_by_key_while_the_table_grows(jitted: bool) -> None:
-    add, grown, entries = (f if jitted else f.py_func for f in (tally.add, tally.grown, tally.entries))
+    add, grown, entries = (f if jitted else python_source(f) for f in (tally.add, tally.grown, tally.entries))
     rng = np.random.default_rng(0)
     table, used, expected = tally.empty_table(1), 0, {}
     for key in rng.choice(np.concatenate([np.arange(60), 2 ** rng.integers(31, 62, 60) + 5, [2**62]]), 600).tolist():
@@ -78,7 +79,7 @@ def test_sums_by_key_while_the_table_grows(jitted: bool) -> None:
 
 @pytest.mark.parametrize("jitted", [True, False])
 def test_join_numbers_groups_by_their_lowest_members(jitted: bool) -> None:
-    join = pieces_kernel.join if jitted else pieces_kernel.join.py_func
+    join = pieces_kernel.join if jitted else python_source(pieces_kernel.join)
     group, n = join(7, np.array([[6, 2], [4, 1], [2, 4]], np.int32))
     np.testing.assert_array_equal(group, [0, 1, 1, 2, 1, 3, 1])
     assert n == 4
@@ -88,7 +89,7 @@ def test_join_numbers_groups_by_their_lowest_members(jitted: bool) -> None:
 def test_faces_between_two_planes(jitted: bool) -> None:
     rng = np.random.default_rng(0)
     before, after = rng.integers(0, 9, 400), rng.integers(0, 12, 400).repeat(2)[:400]
-    count = kernel.count_touching if jitted else kernel.count_touching.py_func
+    count = kernel.count_touching if jitted else python_source(kernel.count_touching)
     found = {(int(key) // 12, int(key) % 12): int(faces) for key, faces in count(before, after, 12)}
     touching = [pair for pair in zip(before.tolist(), after.tolist(), strict=True) if all(pair)]
     assert found == Counter(touching)
@@ -98,7 +99,7 @@ def test_faces_between_two_planes(jitted: bool) -> None:
 
 @pytest.mark.parametrize("jitted", [True, False])
 def test_sums_over_groups(jitted: bool) -> None:
-    add_rows = pieces_kernel.add_rows if jitted else pieces_kernel.add_rows.py_func
+    add_rows = pieces_kernel.add_rows if jitted else python_source(pieces_kernel.add_rows)
     big = 2**60
     sums = np.array([[0, 0], [0, 10]])
     add_rows(np.array([1, 0, 1], np.int32), np.array([[big, 1], [2, 3], [1, 4]]), sums)
@@ -109,7 +110,7 @@ def test_sums_over_groups(jitted: bool) -> None:
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("cut", [0, 2])
 def test_choice_of_a_neighbour(jitted: bool, order: int, cut: int) -> None:
-    choose = pieces_kernel.choose_neighbours if jitted else pieces_kernel.choose_neighbours.py_func
+    choose = pieces_kernel.choose_neighbours if jitted else python_source(pieces_kernel.choose_neighbours)
     sums = np.array([[n, 0, 0, 0, n * colour] for n, colour in ((2, 0), (1, 5), (4, 3), (1, 3), (9, 9))])
     new = np.arange(5)[::order]  # the lowest piece chooses, or the highest
     moved = sums[new]
@@ -209,7 +210,7 @@ def test_contact_counts_by_physical_area(spacing: tuple[float, float, float], jo
 
 @pytest.mark.parametrize("jitted", [True, False])
 def test_contingency_by_hand(jitted: bool) -> None:
-    count = contingency_kernel.contingency if jitted else contingency_kernel.contingency.py_func
+    count = contingency_kernel.contingency if jitted else python_source(contingency_kernel.contingency)
     a = np.array([[[2**32 - 1, 1, 1, -1], [1, 1, 2**32 - 1, 2]]])
     b = np.array([[[2**31 - 1, 0, 0, 0], [0, 4, 2**31 - 1, -1]]])
     keys, counts = count(a, b)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.kernel_source import python_source
 from voxloop.active.planes import best_planes, cut_supervoxels
 from voxloop.errors import InputError
 from voxloop.kernels.planes import branch_and_bound
@@ -180,7 +181,7 @@ def test_kernel_is_its_python_source(n):
     directions = directions / np.linalg.norm(directions, axis=0)
     sines = rng.uniform(0.1, 0.5, n)
     arguments = (directions, sines, np.sqrt(1 - sines**2), rng.integers(1, 1000, n), 0, 0.05, 0.01)
-    compiled, interpreted = branch_and_bound(*arguments), branch_and_bound.py_func(*arguments)
+    compiled, interpreted = branch_and_bound(*arguments), python_source(branch_and_bound)(*arguments)
     np.testing.assert_allclose(compiled[0], interpreted[0], atol=1e-12)
     assert compiled[1:] == interpreted[1:]
     assert (compiled[1] > 0) == (n > 0)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.kernel_source import python_source
 from voxloop.kernels.pooling import add_moments, find_runs, number_runs
 
 LABELS = np.array([[[0, 7, 7], [3, 0, 7]], [[7, 3, 3], [9, 9, 9]]], np.uint32)
 
 
-@pytest.mark.parametrize("kernel", [find_runs, find_runs.py_func], ids=["compiled", "source"])
+@pytest.mark.parametrize("kernel", [find_runs, python_source(find_runs)], ids=["compiled", "source"])
 def test_runs_end_with_their_rows(kernel) -> None:
     starts, planes = kernel(LABELS)
     assert starts.tolist() == [0, 1, 3, 4, 5, 6, 7, 9, 12]
     assert planes.tolist() == [0, 5, 8]
 
 
-@pytest.mark.parametrize("kernel", [number_runs, number_runs.py_func], ids=["compiled", "source"])
+@pytest.mark.parametrize("kernel", [number_runs, python_source(number_runs)], ids=["compiled", "source"])
 def test_numbers_follow_the_first_voxels(kernel) -> None:
     numbers, ids, counts = kernel(LABELS.reshape(-1), find_runs(LABELS)[0], np.zeros(10, np.int32))
     assert numbers.tolist() == [0, 1, 2, 0, 1, 1, 2, 3]
@@ -63,5 +64,5 @@ def test_the_compiled_moments_are_those_of_the_source() -> None:
     responses = rng.normal(size=(11, 15)).astype(np.float32)
     tables = [(np.zeros((2, 11)), np.zeros((2, 11))) for _ in range(2)]
     add_moments(responses, starts, numbers, *tables[0])
-    add_moments.py_func(responses, starts, numbers, *tables[1])
+    python_source(add_moments)(responses, starts, numbers, *tables[1])
     np.testing.assert_allclose(tables[0], tables[1], rtol=1e-14)

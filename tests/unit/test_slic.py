@@ -7,6 +7,7 @@ import pytest
 import zarr
 from scipy import ndimage
 
+from tests.kernel_source import python_source
 from voxloop.blocks import SerialExecutor, partition
 from voxloop.errors import Cancelled, InputError
 from voxloop.kernels import simd
@@ -60,7 +61,7 @@ def test_assign_is_the_nearest_cluster_by_hand(n_channels: int, masked: bool, re
     colours[4] = colours[1]
     reach, weights = np.array([2.0, 3.5, reach_x]), np.array([40.0, 30.0, 20.0]) ** 2
     labels = np.full([n + 2 for n in shape], kernel.OUTSIDE, np.int32)
-    assign, add_up = (f if jitted else f.py_func for f in (kernel.assign, kernel.add_up_nearest))
+    assign, add_up = (f if jitted else python_source(f) for f in (kernel.assign, kernel.add_up_nearest))
     assign(image, inside, start, centers, colours, reach, weights, labels)
 
     expected = nearest_by_hand(image, inside, start, centers, colours, reach, weights)
@@ -88,7 +89,9 @@ def test_assign_is_the_nearest_cluster_by_hand(n_channels: int, masked: bool, re
 @pytest.mark.parametrize("jitted", [True, False])
 def test_rows_are_added_where_their_ids_say(jitted: bool) -> None:
     sums = np.full((3, 2), 2**60)
-    (kernel.add_at if jitted else kernel.add_at.py_func)(np.array([2, 0, 2]), np.array([[1, 2], [3, 4], [5, 6]]), sums)
+    (kernel.add_at if jitted else python_source(kernel.add_at))(
+        np.array([2, 0, 2]), np.array([[1, 2], [3, 4], [5, 6]]), sums
+    )
     np.testing.assert_array_equal(sums - 2**60, [[3, 4], [0, 0], [6, 8]])
 
 
@@ -96,7 +99,7 @@ def test_rows_are_added_where_their_ids_say(jitted: bool) -> None:
 def test_fixed_point_is_rounded_to_even_and_clipped(jitted: bool) -> None:
     values = np.array([[[-1e30, -40_000.0, -1.5, 0.25, 0.75, 1.25, 32_766.75, np.inf]]], np.float32)
     fixed = np.empty(values.shape, np.int16)
-    (to_fixed_point if jitted else to_fixed_point.py_func)(values, np.float32(2), fixed)
+    (to_fixed_point if jitted else python_source(to_fixed_point))(values, np.float32(2), fixed)
     np.testing.assert_array_equal(fixed, np.clip(np.rint(values * 2.0), -32767, 32767))
 
 
@@ -110,7 +113,7 @@ def test_clusters_in_reach_by_hand(jitted: bool) -> None:
     shape, block = np.array([20, 9, 13]), np.array([8, 4, 5])
     centers, reach = rng.uniform(0, shape - 1, (30, 3)), np.array([2.5, 1.0, 4.0])
     grid = -(-shape // block)
-    find = kernel.clusters_in_reach if jitted else kernel.clusters_in_reach.py_func
+    find = kernel.clusters_in_reach if jitted else python_source(kernel.clusters_in_reach)
     offsets, ids = find(centers, reach, block, grid)
     for i, corner in enumerate(product(*(range(n) for n in grid))):
         low = np.array(corner) * block
@@ -129,7 +132,7 @@ def test_cells_by_hand(jitted: bool) -> None:
     image, inside = rng.integers(-9, 9, (2, 3, 4, 5)).astype(np.int16), rng.random((3, 4, 5)) < 0.5
     z, y, x = np.array([0, 0, 1]), np.array([0, 1, 1, 1]), np.array([0, 0, 1, 2, 2])
     sums = np.zeros((2, 2, 3, 6), np.int64)
-    add_up = kernel.add_up_cells if jitted else kernel.add_up_cells.py_func
+    add_up = kernel.add_up_cells if jitted else python_source(kernel.add_up_cells)
     box, low = np.s_[1:, 2:, 1:], np.array([1, 2, 1])
     wide, wide_inside = np.zeros((2, 4, 6, 6), np.int16), np.ones((4, 6, 6), bool)
     wide[:, *box], wide_inside[box] = image, inside

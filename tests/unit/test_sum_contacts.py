@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.kernel_source import python_source
 from voxloop.kernels.pieces import FEW, count_contacts, merge_contacts, place_contacts
 
 GROUPS = np.array([0, 1, 2, 3, 4, 5, 6, 1], np.int32)  # the last piece belongs to the second
@@ -21,7 +22,7 @@ def summed(
     entries: list[tuple[int, int, int]], groups: np.ndarray, n: int, *, cut: int = 0, jitted: bool = True
 ) -> dict:
     """Return the area of each contact, the groups from `cut` on by themselves."""
-    count, place, merge = (f if jitted else f.py_func for f in (count_contacts, place_contacts, merge_contacts))
+    count, place, merge = (f if jitted else python_source(f) for f in (count_contacts, place_contacts, merge_contacts))
     table = np.array(entries, np.int64).reshape(-1, 3)
     touching, areas = np.ascontiguousarray(table[:, :2], np.int32), table[:, 2].copy()
     found = {}
