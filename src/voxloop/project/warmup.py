@@ -20,7 +20,7 @@ from voxloop.volume import Volume
 
 @contextmanager
 def _rare_collections() -> Iterator[None]:
-    """Look for cycles of garbage less often: numba makes objects by the million, a fifth of the time went there."""
+    """Look for cycles of garbage less often: numba makes objects by the million, a tenth of the time went there."""
     before = gc.get_threshold()
     gc.set_threshold(100_000, *before[1:])
     try:
