@@ -133,7 +133,9 @@ class FeatureSpec(Spec):
     Every family is computed at every sigma but for the pairs in `left_out`; 0.3 serves Gaussian smoothing only.
     Sigmas in `sigmas_2d` are computed slice by slice. With `resolution` "coarse" a large sigma is evaluated on every
     second, fourth, ... voxel and interpolated; the definition "ilastik" is always evaluated in full. `own` are families
-    that describe a supervoxel by itself and need no sigma.
+    that describe a supervoxel by itself and need no sigma. `context` is how many steps along the graph the surroundings
+    are described, too, and `regions` within how many steps the region is that a supervoxel lies in: its averages hardly
+    cross edges of the image.
     """
 
     definition: Literal["voxloop", "ilastik"] = "voxloop"
@@ -145,6 +147,7 @@ class FeatureSpec(Spec):
     statistics: tuple[Statistic, ...] = ("mean", "std")
     own: tuple[OwnFamily, ...] = ()
     context: Annotated[int, Field(ge=0, le=4)] = 2
+    regions: tuple[Annotated[int, Field(ge=1, le=64)], ...] = ()
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -154,6 +157,8 @@ class FeatureSpec(Spec):
                 raise ValueError(f"{name} must name at least one")
             if len(set(chosen)) != len(chosen):
                 raise ValueError(f"{name} names something twice")
+        if list(self.regions) != sorted(set(self.regions)):
+            raise ValueError("regions must ascend")
         if unknown := set(self.sigmas_2d) - set(self.sigmas):
             raise ValueError(f"sigmas_2d holds {sorted(unknown)}, which sigmas does not")
         if strange := [f"{f}:{s:g}" for f, s in self.left_out if f not in self.families or s not in self.sigmas]:
@@ -164,10 +169,9 @@ class FeatureSpec(Spec):
 
     @property
     def digest(self) -> str:
-        """Hexadecimal digest of the fields; where nothing is left out, what it was before anything could be."""
-        return digest_of(
-            type(self).__name__, self.model_dump(mode="json", exclude=None if self.left_out else {"left_out"})
-        )
+        """Hexadecimal digest of the fields; without what came later and is empty, what it was before that came."""
+        empty = {name for name in ("left_out", "regions") if not getattr(self, name)}
+        return digest_of(type(self).__name__, self.model_dump(mode="json", exclude=empty))
 
     def changed(self, **fields: Any) -> Self:
         """Return a validated copy with some fields replaced; of what was left out, what is still a choice stays so."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from voxloop.app.features_page import REGIONS
 from voxloop.project import Project
 
 Open = Callable[..., Any]
@@ -159,6 +160,16 @@ def test_pages_say_what_is_there_and_what_was_left_out(window: Open, project_fol
     features.all_again.click()
     assert controller.project.specs.features.left_out == ()
     assert features.left_out.isHidden()
+
+    assert not features.regions.isChecked()
+    features.regions.click()
+    assert controller.project.specs.features.regions == REGIONS
+    controller.configure(features={"regions": (2, 4)})
+    assert features.regions.isChecked()
+    features.statistics["min"].click()  # another choice keeps what is there
+    assert controller.project.specs.features.regions == (2, 4)
+    features.regions.click()
+    assert controller.project.specs.features.regions == ()
 
     export.format.setCurrentText("OME-TIFF, tiles and pyramid")
     assert export.path.text().endswith(".ome.tif")

@@ -174,6 +174,9 @@ def test_number_of_supervoxels(tmp_path: Path, cli) -> None:
 
 OPTIONS = {
     "features --sigmas 0": "sigmas",
+    "features --context 5": "context",
+    "features --regions 0": "regions",
+    "features --regions 16 4": "regions must ascend",
     "features --sigmas 1 1": "twice",
     "features --sigmas 0.3 --families hessian": "no family is left",
     "features --sigmas-2d 9": "sigmas_2d",

@@ -138,7 +138,7 @@ OTHERS = {
     },
     FeatureSpec: {
         "definition": "ilastik", "resolution": "full", "families": ("gaussian",), "sigmas": (0.7,), "sigmas_2d": (0.7,),
-        "left_out": (("hessian", 0.7),), "statistics": ("mean",), "own": ("shape",), "context": 1,
+        "left_out": (("hessian", 0.7),), "statistics": ("mean",), "own": ("shape",), "context": 1, "regions": (4,),
     },
     ClassifierSpec: {
         "n_trees": 7, "min_samples_leaf": 7, "max_features": "all", "balanced": False, "autocontext": False,

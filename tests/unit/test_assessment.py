@@ -78,7 +78,8 @@ def test_a_class_without_held_out_labels_does_not_count():
 NAMES = (
     "gaussian sigma=0.7 mean", "hessian_1 sigma=0.7 mean", "hessian_2 sigma=0.7 mean", "gaussian sigma=1.6 2d mean",
     "gaussian sigma=0.7 std", "red gaussian sigma=0.7 mean", "elongation", "gaussian sigma=0.7 mean 1 step away",
-    "hessian_1 sigma=0.7 std 2 steps away", "elongation 1 step away",
+    "hessian_1 sigma=0.7 std 2 steps away", "elongation 1 step away", "hessian_2 sigma=0.7 mean within 16 steps",
+    "elongation within 4 steps",
 )  # fmt: skip
 
 
@@ -86,9 +87,9 @@ def test_cells_hold_statistics_channels_and_context():
     found = {key: columns.tolist() for key, columns in cells_of(NAMES).items()}
     assert found == {
         "gaussian sigma=0.7": [0, 4, 5, 7],
-        "hessian sigma=0.7": [1, 2, 8],
+        "hessian sigma=0.7": [1, 2, 8, 10],
         "gaussian sigma=1.6 2d": [3],
-        "elongation": [6, 9],
+        "elongation": [6, 9, 11],
     }
 
 

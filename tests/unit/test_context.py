@@ -6,16 +6,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from voxloop.blocks import SerialExecutor
 from voxloop.classify.forest import fit_forest
 from voxloop.errors import InputError
-from voxloop.features import FeatureTable, average_neighbours, context, context_names, join_lazily, with_context
+from voxloop.features import (
+    FeatureTable,
+    average_neighbours,
+    average_within_regions,
+    context,
+    context_names,
+    join_lazily,
+    region_names,
+    walk_within_regions,
+    with_context,
+)
 from voxloop.specs import ClassifierSpec
 from voxloop.supervoxels import Adjacency
+from voxloop.supervoxels.contrast import alike_neighbours
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _compiled():
-    with_context(table_of(1), Adjacency(np.zeros((0, 2), np.int64), np.zeros(0), 1), 1)
+    with_context(table_of(1), Adjacency(np.zeros((0, 2), np.int64), np.zeros(0), 1), 1, (1,))
 
 
 def dense_averaging(graph: Adjacency) -> np.ndarray:
@@ -27,6 +39,17 @@ def dense_averaging(graph: Adjacency) -> np.ndarray:
     for i in range(graph.n):
         areas[i, i] = 1 if areas[i].sum() == 0 else 0
     return areas / areas.sum(axis=1, keepdims=True)
+
+
+def dense_walk(graph: Adjacency, brightness: np.ndarray) -> np.ndarray:
+    """Return the matrix that averages over alike neighbours; one without neighbours keeps its own value."""
+    walk = np.zeros((graph.n, graph.n))
+    a, b = graph.edges.T - 1
+    squared = (brightness[a] - brightness[b]) ** 2
+    contrast = np.median(squared) if a.size else 1.0
+    walk[a, b] = walk[b, a] = graph.area * np.exp(-2 * squared / contrast)
+    walk += np.diag(walk.sum(axis=1) == 0)
+    return walk / walk.sum(axis=1, keepdims=True)
 
 
 @st.composite
@@ -50,6 +73,72 @@ def test_against_dense_matrices(graph, depth):
     np.testing.assert_allclose(got.values, expected, rtol=1e-5, atol=1e-6)  # float32 sums of at most 8 rows
     assert got.values.dtype == np.float32
     assert len(set(got.names)) == 3 * (depth + 1)
+
+
+@given(graphs(), st.sampled_from([(1,), (4,), (1, 3, 8)]))
+def test_regions_against_dense_matrices(graph, regions):
+    table = table_of(graph.n)
+    walk = dense_walk(graph, table.values[:, 0].astype(np.float64))
+    got = with_context(table, graph, 0, regions, executor=SerialExecutor())
+    expected = [np.linalg.matrix_power(walk, steps) @ table.values for steps in (0, *regions)]
+    np.testing.assert_allclose(got.values, np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-5)  # float32
+    assert got.values.dtype == np.float32
+    assert got.names[-1] == f"c within {regions[-1]} step{'s' if regions[-1] > 1 else ''}"
+
+
+def test_regions_follow_the_steps_away():
+    graph = Adjacency(np.array([[1, 2], [2, 3]]), np.array([1.0, 2.0]), 3)
+    got = with_context(table_of(3), graph, 2, (2, 5), executor=SerialExecutor())
+    assert len(set(got.names)) == got.values.shape[1] == 15
+    assert got.values[:, :9].tobytes() == with_context(table_of(3), graph, 2).values.tobytes()
+    assert got.values[:, 9:].tobytes() == with_context(table_of(3), graph, 0, (2, 5)).values[:, 3:].tobytes()
+
+
+def test_regions_end_at_edges_of_the_image():
+    """A chain of dark ones and then bright ones: the averages of either hold nothing of the other."""
+    n = 40
+    ids = np.arange(1, n)
+    chain = Adjacency(np.stack([ids, ids + 1], axis=1), np.ones(n - 1), n)
+    side = (np.arange(n) >= n // 2).astype(np.float32)
+    values = np.stack([100 * side + np.random.default_rng(0).normal(size=n), side], axis=1).astype(np.float32)
+    got = with_context(FeatureTable(values, ("a", "b")), chain, 0, (16,)).values
+    np.testing.assert_allclose(got[:, 3], side, atol=1e-4)
+    values[:, 0] = 1
+    blurred = with_context(FeatureTable(values, ("a", "b")), chain, 0, (16,)).values[:, 3]
+    assert 0.1 < blurred[n // 2] < 0.9
+
+
+def test_brightness_and_contrast_of_the_image_do_not_matter():
+    graph = Adjacency(np.array([[1, 2], [1, 3], [2, 4], [3, 4]]), np.array([1.0, 2.0, 3.0, 1.0]), 4)
+    table = table_of(4)
+    brighter = FeatureTable(4 * table.values + 2, table.names)
+    expected = 4 * with_context(table, graph, 0, (1, 4)).values + 2
+    np.testing.assert_allclose(with_context(brighter, graph, 0, (1, 4)).values, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_how_alike_is_told_by_one_gaussian_of_each_channel():
+    names = ("red gaussian sigma=0.3 mean", "red gaussian sigma=0.7 mean", "red gaussian sigma=1.6 mean",
+             "red gaussian sigma=0.7 std", "blue gaussian sigma=5 2d mean", "size",
+             "red difference_of_gaussians sigma=1 mean")  # fmt: skip
+    n = 30
+    rng = np.random.default_rng(0)
+    ids = np.arange(1, n)
+    chain = Adjacency(np.stack([ids, ids + 1], axis=1), np.ones(n - 1), n)
+    values = rng.normal(size=(n, len(names))).astype(np.float32)
+    got = walk_within_regions(FeatureTable(values, names), chain)[2]
+    for which in range(len(names)):
+        changed = values.copy()
+        changed[:, which] = rng.normal(size=n)
+        walk = walk_within_regions(FeatureTable(changed, names), chain)[2]
+        assert np.array_equal(walk, got) == (which not in (1, 4)), names[which]
+
+
+def test_one_unlike_all_its_neighbours_sees_the_one_most_like_it():
+    graph = Adjacency(np.array([[1, 2], [2, 3], [3, 4], [4, 5]]), np.ones(4), 5)
+    starts, neighbours, weights = alike_neighbours(graph, np.array([[0.0], [1e6], [1.0], [1.5], [2.0]]), np.ones(1))
+    assert np.isfinite(weights).all()
+    assert neighbours[starts[1] : starts[2]][weights[starts[1] : starts[2]].argmax()] == 2
+    np.testing.assert_allclose(np.add.reduceat(weights, starts[:-1]), 1, rtol=1e-6)
 
 
 def test_names_and_depth_0():
@@ -86,7 +175,7 @@ def test_bad_input():
 @given(graphs(), st.data())
 def test_parts_have_the_same_bytes(graph, data):
     tables = [table_of(graph.n, 1), FeatureTable(table_of(graph.n, 2).values[:, :2].copy(), ("d", "e"))]
-    whole, lazy = with_context(FeatureTable.join(tables), graph, 2), join_lazily(tables)
+    whole, lazy = with_context(FeatureTable.join(tables), graph, 2, (1, 4)), join_lazily(tables)
     steps = [lazy]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(context, "_ROWS", data.draw(st.integers(1, 8)))
@@ -94,6 +183,12 @@ def test_parts_have_the_same_bytes(graph, data):
             values = np.empty((graph.n, 5), np.float32)
             average_neighbours(steps[-1], graph, out=values)
             steps.append(FeatureTable(values, context_names(lazy.names, step)))
+        walk, nearer = walk_within_regions(lazy, graph), lazy
+        for before, reach in ((0, 1), (1, 4)):
+            values, spare = np.empty((2, graph.n, 5), np.float32)
+            average_within_regions(nearer, walk, before, reach, out=values, spare=spare, executor=SerialExecutor())
+            nearer = FeatureTable(values, region_names(lazy.names, reach))
+            steps.append(nearer)
     found = join_lazily(steps)
     rows = np.array(data.draw(st.lists(st.integers(0, graph.n - 1), max_size=10)), np.int64)
     assert found.names == whole.names

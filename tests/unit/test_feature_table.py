@@ -172,6 +172,7 @@ def test_what_is_left_out_changes_nothing_else() -> None:
     assert list(part.names) == kept
     np.testing.assert_allclose(part.values, whole.values[:, [whole.names.index(k) for k in kept]], rtol=1e-6)
     assert spec.changed(left_out=()).digest == spec.digest != fewer.digest
+    assert len({s.digest for s in (spec, spec.changed(regions=(4,)), spec.changed(regions=(4, 16)))}) == 3
     assert fewer.changed(families=("gaussian",)).left_out == (("gaussian", 1.6),)
     for left_out, message in [
         ((("laplacian", 1.0),), "laplacian:1, which is not among families and sigmas"),

@@ -31,6 +31,7 @@ FAMILY_NAMES: dict[FeatureFamily, str] = {
     "structure_tensor": "texture (structure tensor)",
     "hessian": "lines and sheets (Hessian)",
 }
+REGIONS = (8, 32)  # what the box stands for: docs/decisions/0027-regions.md
 _STATISTICS: dict[Statistic, str] = {
     "mean": "mean",
     "std": "spread",
@@ -76,6 +77,7 @@ class FeaturesPage(StagePage):
         self.context.blockSignals(True)
         self.context.setValue(spec.context)
         self.context.blockSignals(False)
+        self.regions.setChecked(bool(spec.regions))
         record = controller.project.images[controller.image]
         self.cost.setText(estimate(spec, record.shape, record.n_channels))
         self._show_left_out(spec)
@@ -130,6 +132,11 @@ class FeaturesPage(StagePage):
         self.context.setToolTip("how many steps away neighbours count as the surroundings; 0: they do not")
         self.context.valueChanged.connect(lambda _steps: self._choose())
         form.addRow("Surroundings, in steps", self.context)
+        self.regions = self._check("The region around as well")
+        self.regions.setToolTip(
+            f"averages over {REGIONS[0]} and {REGIONS[1]} steps, hardly across edges: once many objects are labelled"
+        )
+        form.addRow(self.regions)
         self.box.addWidget(group)
 
     def _add_suggestion(self) -> None:
@@ -232,6 +239,7 @@ class FeaturesPage(StagePage):
             "sigmas_2d": tuple(sorted(planar & sigmas)),
             "statistics": tuple(statistic for statistic, box in self.statistics.items() if box.isChecked()),
             "context": self.context.value(),
+            "regions": (spec.regions or REGIONS) if self.regions.isChecked() else (),
         }
         try:
             if spec.changed(**chosen) == spec:

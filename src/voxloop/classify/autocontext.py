@@ -20,10 +20,11 @@ from voxloop.classify.calibration import Calibration, fit_calibration
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.held_out import HeldOut
 from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
-from voxloop.classify.smoothing import Smoothing, intensities
+from voxloop.classify.smoothing import Smoothing
 from voxloop.errors import FormatError, InputError
 from voxloop.specs import ClassifierSpec
 from voxloop.supervoxels import Adjacency
+from voxloop.supervoxels.contrast import column
 from voxloop.supervoxels.neighbourhood import induced_graph, within_hops
 
 STEPS = 2  # how far the second forest sees, in steps along the graph
@@ -193,7 +194,7 @@ class Classifier:
             return self._sharp(graph, wanted, opinions, executor)
         near = within_hops(graph, wanted, self.smoothing.rounds)
         sharp = self._sharp(graph, near, opinions, executor)
-        smoothed = self.smoothing.apply(sharp, induced_graph(graph, near), intensities(values, near))
+        smoothed = self.smoothing.apply(sharp, induced_graph(graph, near), column(values, 0, near))
         return smoothed[np.searchsorted(near, wanted)]
 
     def _sharp(

@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from voxloop.classify.labelled import LabelledImage
-from voxloop.errors import FormatError, InputError
+from voxloop.errors import FormatError
 from voxloop.specs import MOST_SMOOTHING
 from voxloop.supervoxels import Adjacency
-
-# Neighbours that differ as much as most do weigh exp(-2), an eighth of those that are alike.
-_SHARPNESS = 2.0
-_CONTACTS = 100_000  # that tell how much neighbours differ
+from voxloop.supervoxels.contrast import alike_neighbours, squared_differences, typical_contrast
 
 
 @dataclass(frozen=True)
@@ -48,16 +46,7 @@ class Smoothing:
         """Return so many rounds, with the median contrast of touching supervoxels of the images."""
         if rounds == 0:
             return cls.none()
-        found = []
-        for image in images:
-            some = image.graph.edges[:: 1 + len(image.graph.edges) // _CONTACTS]
-            ids, place = np.unique(some, return_inverse=True)
-            of_contact = intensities(image.values, ids)[place.reshape(some.shape)]
-            found.append((of_contact[:, 0] - of_contact[:, 1]) ** 2)
-        squared = np.concatenate(found)
-        # Where most neighbours are alike, such as in a constant image, by the mean; where all are, by anything.
-        typical = (float(np.median(squared)) or float(squared.mean())) if squared.size else 0.0
-        return cls(rounds, typical or 1.0)
+        return cls(rounds, typical_contrast([squared_differences(image.graph, image.values, 0) for image in images]))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that `from_arrays` needs."""
@@ -77,35 +66,27 @@ class Smoothing:
     def apply(
         self, probabilities: NDArray[np.float32], graph: Adjacency, intensity: NDArray[np.float64]
     ) -> NDArray[np.float32]:
-        """Return probabilities (n, k) smoothed along the graph of n supervoxels, given the intensity (n,) of each."""
-        a, b = graph.edges.T - 1
-        alike = np.exp(-_SHARPNESS * (intensity[a] - intensity[b]) ** 2 / self.contrast)
-        return smooth(probabilities, Adjacency(graph.edges, graph.area * alike, graph.n), self.rounds)
+        """Return probabilities (n, k) smoothed along the graph of n supervoxels, given the intensity (n,) of each.
+
+        The intensity is the first feature, by default the image itself, smoothed least.
+        """
+        starts, neighbours, weights = alike_neighbours(graph, intensity[:, np.newaxis], np.array([self.contrast]))
+        average = sparse.csr_array((weights, neighbours, starts), shape=(graph.n, graph.n))
+        return smooth(probabilities, average, self.rounds)
 
 
-def intensities(values: NDArray[np.float32], ids: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return the first feature (m,) of supervoxels (m,): by default the image itself, smoothed least."""
-    rows = ids.astype(np.int64) - 1
-    # A table larger than memory gives whole rows only.
-    column = values[:, 0][rows] if isinstance(values, np.ndarray) else values[rows][:, 0]
-    return np.asarray(column, np.float64)
-
-
-def smooth(probabilities: NDArray[np.float32], graph: Adjacency, rounds: int) -> NDArray[np.float32]:
-    """Return (P + A P) / 2, `rounds` times over; A averages over the neighbours, weighted by contact area.
+def smooth(probabilities: NDArray[np.float32], average: sparse.csr_array, rounds: int) -> NDArray[np.float32]:
+    """Return (P + A P) / 2, `rounds` times over, A the average over the neighbours.
 
     Parameters
     ----------
     probabilities
         (n, k), rows sum to 1, and so do those of the result.
-    graph
-        Which of the n supervoxels touch.
+    average
+        (n, n), rows sum to 1.
     rounds
         0 gives the probabilities themselves.
     """
-    if graph.n != len(probabilities):
-        raise InputError(f"graph has {graph.n} supervoxels but probabilities has {len(probabilities)} rows")
-    average = graph.averaging()
     smoothed = probabilities
     for _ in range(rounds):
         smoothed = np.asarray((smoothed + average @ smoothed) / 2, np.float32)

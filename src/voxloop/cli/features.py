@@ -15,6 +15,7 @@ examples:
   voxloop features cells.voxloop
   voxloop features cells.voxloop --sigmas 0.7 1 1.6 3.5 --definition ilastik
   voxloop features cells.voxloop --own shape boundary --volume probabilities.h5
+  voxloop features cells.voxloop --context 0 --regions 8 32    # for structures that are labelled in many places
   voxloop features cells.voxloop --suggest                     # which are worth it, for the labels there are
 """
 
@@ -47,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--own", nargs="+", help="some of shape boundary position: what a supervoxel is by itself (default: none)"
     )
     parser.add_argument(
+        "--context", type=int, metavar="STEPS", help="describe the surroundings so many steps away, too (default: 2)"
+    )
+    parser.add_argument(
+        "--regions", type=int, nargs="*", metavar="STEPS",
+        help="and the region that a supervoxel lies in, within so many steps, such as 8 32 (default: none)",
+    )  # fmt: skip
+    parser.add_argument(
         "--volume", action="append", default=[], metavar="FILE",
         help="describe the image by a volume of your own as well, such as probabilities; once for each volume",
     )  # fmt: skip
@@ -57,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, output: Output) -> None:
     """Compute the feature tables, each scale unless it is there already."""
     with open_project(options, output) as project:
-        chosen = given(options, "sigmas", "sigmas_2d", "families", "definition", "statistics", "own")
+        chosen = given(
+            options, "sigmas", "sigmas_2d", "families", "definition", "statistics", "own", "context", "regions"
+        )
         if options.left_out is not None:
             chosen["left_out"] = [tuple(pair.partition(":")[::2]) for pair in options.left_out]
         project.configure(features=chosen)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from math import log
 from typing import Any, cast
 
 import numpy as np
@@ -13,42 +15,69 @@ from voxloop.errors import InputError
 from voxloop.features.table import FeatureTable
 from voxloop.kernels.adjacency import average
 from voxloop.supervoxels import Adjacency
+from voxloop.supervoxels.contrast import (
+    Neighbours,
+    alike_neighbours,
+    column,
+    squared_differences,
+    typical_contrast,
+)
 
 Values = NDArray[np.float32]
 
+_GAUSSIAN = re.compile(r"(?P<channel>.*?)gaussian sigma=(?P<sigma>[0-9.e+-]+)(?: 2d)? mean")
 _ROWS = 50_000  # averaged at a time: with their neighbours some 100 MB of a table of 122 columns
 
 
-def with_context(table: FeatureTable, graph: Adjacency, depth: int) -> FeatureTable:
-    """Return the columns X and those of its neighbourhoods: [X, A X, ..., A^depth X].
+def with_context(
+    table: FeatureTable,
+    graph: Adjacency,
+    depth: int,
+    regions: Sequence[int] = (),
+    *,
+    executor: Executor | None = None,
+) -> FeatureTable:
+    """Return the columns X and those of what lies around: [X, A X, ..., A^depth X, W^r X, ...].
 
     A averages over the neighbours in the graph, weighted by contact area, so that a supervoxel is described by what
-    lies around it as well.
+    lies around it as well. W weighs them by how alike they are, too, so that an average of many steps stays within its
+    region and hardly crosses edges of the image (docs/decisions/0027).
 
     Parameters
     ----------
     table
-        (n, f) features.
+        (n, f) features; means of a Gaussian, one a channel, say how alike supervoxels are.
     graph
         Which of the n supervoxels touch.
     depth
         How many steps to look; 0 gives the table itself.
+    regions
+        How many steps within regions, ascending.
+    executor
+        Averages within regions; the result does not depend on it.
 
     Returns
     -------
     FeatureTable
-        (n, (depth + 1) f); names end with ``"1 step away"``, ``"2 steps away"``.
+        (n, (1 + depth + len(regions)) f); names end with ``"1 step away"``, ``"2 steps away"``,
+        ``"within 16 steps"``.
     """
     _check_size(table, graph)
-    if depth == 0:
-        return table
-    neighbours = graph.neighbours()
     tables = [table]
-    for step in range(1, depth + 1):
-        values = np.empty_like(table.values)
-        average(*neighbours, np.ascontiguousarray(tables[-1].values), values)
-        tables.append(FeatureTable(values, context_names(table.names, step)))
-    return FeatureTable.join(tables)
+    if depth:
+        neighbours = graph.neighbours()
+        for step in range(1, depth + 1):
+            values = np.empty_like(table.values)
+            average(*neighbours, np.ascontiguousarray(tables[-1].values), values)
+            tables.append(FeatureTable(values, context_names(table.names, step)))
+    if regions:
+        walk, nearer, before = walk_within_regions(table, graph), table, 0
+        for steps in regions:
+            values, spare = np.empty_like(table.values), np.empty_like(table.values)
+            average_within_regions(nearer, walk, before, steps, out=values, spare=spare, executor=executor)
+            nearer, before = FeatureTable(values, region_names(table.names, steps)), steps
+            tables.append(nearer)
+    return FeatureTable.join(tables) if len(tables) > 1 else table
 
 
 def average_neighbours(
@@ -91,6 +120,84 @@ def average_neighbours(
         pass
 
 
+def walk_within_regions(table: FeatureTable, graph: Adjacency) -> Neighbours:
+    """Return W of `with_context`: the neighbours of each supervoxel and their weights."""
+    _check_size(table, graph)
+    columns, ids = _brightness(table.names), np.arange(1, graph.n + 1)
+    contrast = [typical_contrast([squared_differences(graph, table.values, which)]) for which in columns]
+    intensity = np.stack([column(table.values, which, ids) for which in columns], axis=1)
+    return alike_neighbours(graph, intensity, np.array(contrast))
+
+
+def _brightness(names: tuple[str, ...]) -> list[int]:
+    """Return the columns that say how bright a supervoxel is, one a channel: smoothed, but by little.
+
+    Means of the Gaussian whose sigma is nearest to 1; without one, the first column.
+    """
+    nearest: dict[str, tuple[float, int]] = {}
+    for which, name in enumerate(names):
+        if found := _GAUSSIAN.fullmatch(name):
+            candidate = (abs(log(float(found["sigma"]))), which)
+            nearest[found["channel"]] = min(candidate, nearest.get(found["channel"], candidate))
+    return [which for _, which in nearest.values()] or [0]
+
+
+def average_within_regions(
+    nearer: FeatureTable,
+    walk: Neighbours,
+    before: int,
+    steps: int,
+    *,
+    out: Values,
+    spare: Values,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the averages within so many steps, W^steps X, part by part, given those of fewer steps.
+
+    For tables that do not fit into memory, too. The values have the bits of `with_context`.
+
+    Parameters
+    ----------
+    nearer
+        (n, f) averages of `before` steps; for 0 the features themselves, such as `join_lazily` gives.
+    walk
+        From `walk_within_regions`.
+    before, steps
+        How many steps there are already, and are to be.
+    out, spare
+        (n, f) float32 to write to, such as memory maps; what is in `spare` afterwards is of no use.
+    executor, progress
+        Runs the parts, and is told of them.
+    """
+    starts, neighbours, weights = walk
+
+    def step(number: int, source: Values, target: Values) -> None:
+        def average_rows(first: int) -> None:
+            last = min(first + _ROWS, len(out))
+            part = slice(starts[first], starts[last])
+            rows, values = neighbours[part], source
+            if not isinstance(source, np.ndarray):  # it gives rows when they are asked for
+                needed, local = np.unique(rows, return_inverse=True)
+                rows, values = local.astype(np.int32), source[needed]
+            average(starts[first : last + 1], rows, weights[part], np.ascontiguousarray(values), target[first:last])
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if progress is not None:
+                progress(stage, number * total + done, (steps - before) * total)
+
+        stage, parts = f"features of the region, within {steps} steps", range(0, len(out), _ROWS)
+        for _ in map_blocks(average_rows, parts, executor=in_this_process(executor), progress=tell, stage=stage):
+            pass
+
+    source = nearer.values
+    for number in range(steps - before):
+        # They take turns, so that the last step is written to `out`.
+        target = spare if (steps - before - number) % 2 == 0 else out
+        step(number, source, target)
+        source = target
+
+
 def join_lazily(tables: Sequence[FeatureTable]) -> FeatureTable:
     """Return the columns of several tables of the same supervoxels, put together row by row when they are asked for.
 
@@ -99,8 +206,8 @@ def join_lazily(tables: Sequence[FeatureTable]) -> FeatureTable:
     Returns
     -------
     FeatureTable
-        Its `values` know their shape and are indexed by rows, ``values[a:b]`` or ``values[indices]``; anything else
-        that is done with them puts them all together.
+        Its `values` know their shape and are indexed by rows, ``values[a:b]`` or ``values[indices]``, and one column
+        of some rows is ``values[indices, column]``; anything else that is done with them puts them all together.
     """
     if len({len(table.values) for table in tables}) != 1:
         raise InputError(f"tables differ in their number of rows: {[len(table.values) for table in tables]}")
@@ -125,7 +232,15 @@ class _LazyRows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].astype(dtype or self.dtype, copy=False)
 
-    def __getitem__(self, rows: slice | NDArray[Any]) -> Values:
+    def __getitem__(self, rows: slice | NDArray[Any] | tuple[NDArray[Any], int]) -> Values:
+        if isinstance(rows, tuple):
+            some, which = rows
+            for table in self._tables:
+                if which < table.shape[1]:
+                    values: Values = table[some, which]
+                    return values
+                which -= table.shape[1]
+            raise IndexError(f"there are {self.shape[1]} columns")
         return np.concatenate([table[rows] for table in self._tables], axis=1)
 
 
@@ -138,3 +253,8 @@ def context_names(names: tuple[str, ...], step: int) -> tuple[str, ...]:
     """Return the names of the columns that describe what lies so many steps away."""
     away = f" {step} step{'s' if step > 1 else ''} away" if step else ""
     return tuple(name + away for name in names)
+
+
+def region_names(names: tuple[str, ...], steps: int) -> tuple[str, ...]:
+    """Return the names of the columns that describe the region within so many steps."""
+    return tuple(f"{name} within {steps} step{'s' if steps > 1 else ''}" for name in names)

@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from voxloop.kernels.part import part
+
 
 @njit(cache=True, nogil=True)
 def find_neighbours(
@@ -59,3 +61,37 @@ def average(
             weight, other = weights[k - starts[0]], neighbours[k - starts[0]]
             for column in range(out.shape[1]):
                 out[row, column] += weight * values[other, column]
+
+
+@njit(cache=True, nogil=True)
+def favour_alike(
+    starts: NDArray[np.int64],
+    neighbours: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    looks: NDArray[np.float64],
+) -> None:
+    """Multiply the weights of each row by exp(-d²), d the distance between `looks` (n, c); they sum to 1 again.
+
+    Rows without an area have one neighbour, themselves.
+    """
+    for row in range(len(starts) - 1):
+        # The distance to the neighbour most alike is left out, which the sum would cancel: not all weights vanish.
+        least = np.inf
+        for k in range(starts[row], starts[row + 1]):
+            if weights[k] > 0:
+                least = min(least, _squared_distance(looks, row, neighbours[k]))
+        total = 0.0
+        for k in range(starts[row], starts[row + 1]):
+            if weights[k] > 0:
+                weights[k] *= np.exp(least - _squared_distance(looks, row, neighbours[k]))
+                total += weights[k]
+        for k in range(starts[row], starts[row + 1]):
+            weights[k] /= total
+
+
+@part()
+def _squared_distance(looks: NDArray[np.float64], a: int, b: int) -> float:
+    total = 0.0
+    for c in range(looks.shape[1]):
+        total += (looks[a, c] - looks[b, c]) ** 2
+    return total

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,14 +18,17 @@ from voxloop.errors import InputError
 from voxloop.features import (
     FeatureTable,
     average_neighbours,
+    average_within_regions,
     compute_own,
     compute_scale,
     context_names,
     join_lazily,
     own_columns,
     pool_volume,
+    region_names,
     scale_columns,
     volume_columns,
+    walk_within_regions,
     with_context,
 )
 from voxloop.io.scratch import scratch_folder
@@ -33,6 +36,7 @@ from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.images import ProjectImage
 from voxloop.specs import FeatureSpec, SlicSpec, digest_of
 from voxloop.supervoxels import Adjacency, Supervoxels, slic
+from voxloop.supervoxels.contrast import Neighbours
 from voxloop.supervoxels.extent import Extent, extent
 from voxloop.volume import ArrayLike
 
@@ -205,10 +209,12 @@ class ImageStages:
             )
             columns = volume_columns(own_volume, spec.statistics)
             tables.append(self._feature_part(volume_entry(self.index, k), digests, n, columns, pooled))
-        n_bytes = 4 * n * sum(len(table.names) for table in tables) * (spec.context + 1)
+        n_bytes = 4 * n * sum(len(table.names) for table in tables) * (1 + spec.context + len(spec.regions))
+        graph = supervoxels.graph
         if n_bytes > self.memory * TABLE_SHARE:
-            return join_lazily([*tables, *self._context_parts(tables, supervoxels.graph, digests, spec.context)])
-        return with_context(FeatureTable.join(tables), supervoxels.graph, spec.context)
+            around = self._context_parts(tables, graph, digests, spec.context)
+            return join_lazily([*tables, *around, *self._region_parts(tables, graph, digests, spec.regions)])
+        return with_context(FeatureTable.join(tables), graph, spec.context, spec.regions, executor=self.executor)
 
     def _feature_part(
         self,
@@ -246,6 +252,37 @@ class ImageStages:
             )  # fmt: skip
             parts.append(self._context_part(name, digest, graph.n, context_names(parts[0].names, step), averaged))
         return parts[1:]
+
+    def _region_parts(
+        self, tables: Sequence[FeatureTable], graph: Adjacency, digests: Mapping[str, str], regions: Sequence[int]
+    ) -> list[FeatureTable]:
+        """Return the averages within regions, a table for each number of steps; from the cache, or written there."""
+        parts, before = [join_lazily(tables)], 0
+        base = digest_of(list(digests.values()))
+        walk = cache(partial(walk_within_regions, parts[0], graph))  # made if something has to be computed
+        for steps in regions:
+            name, digest = f"region-{self.index}-{steps}", digest_of("region", CONTEXT_VERSION, base, steps)
+            columns = region_names(parts[0].names, steps)
+            averaged = partial(self._average_region, name, digest, parts[-1], walk, (before, steps))
+            parts.append(self._context_part(name, digest, graph.n, columns, averaged))
+            before = steps
+        return parts[1:]
+
+    def _average_region(
+        self,
+        name: str,
+        digest: str,
+        nearer: FeatureTable,
+        walk: Callable[[], Neighbours],
+        steps: tuple[int, int],
+        *,
+        out: NDArray[np.float32],
+    ) -> None:
+        with scratch_folder(self.cache.scratch(name) if self.save else None, digest) as scratch:
+            average_within_regions(
+                nearer, walk(), *steps, out=out, spare=scratch.zeros(out.shape, np.float32),
+                executor=self.executor, progress=self.progress,
+            )  # fmt: skip
 
     def _context_part(
         self, name: str, digest: str, n: int, columns: tuple[str, ...], average: Callable[..., None]
@@ -344,7 +381,7 @@ def feature_entries(
     for sigma in spec.sigmas:
         if spec.families_at(sigma):
             planar = (sigma,) if sigma in spec.sigmas_2d else ()
-            alone = spec.changed(sigmas=(sigma,), sigmas_2d=planar, own=(), context=0)
+            alone = spec.changed(sigmas=(sigma,), sigmas_2d=planar, own=(), context=0, regions=())
             entries[scale_entry(index, sigma)] = digest_of("features", FEATURES_VERSION, base, alone.digest)
     if spec.own:
         entries[own_entry(index)] = digest_of("own features", FEATURES_VERSION, base, spec.definition, spec.own)
@@ -355,7 +392,7 @@ def feature_entries(
 
 def features_digest(entries: Mapping[str, str], spec: FeatureSpec) -> str:
     """Return the digest of an image's whole feature table, of what it is made."""
-    return digest_of(list(entries.values()), spec.context)
+    return digest_of(list(entries.values()), spec.context, *([spec.regions] if spec.regions else []))
 
 
 def own_entry(index: int) -> str:
