@@ -180,11 +180,15 @@ def test_tables_in_a_folder_take_little_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n_threads", [2, 3])
-def test_ranges_of_pieces_put_together_by_threads(n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_files", [False, True])
+def test_ranges_of_pieces_put_together_by_threads(
+    n_threads: int, in_files: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels = np.random.default_rng(1).integers(0, 9, (24, 40, 40)).astype(np.int32)
     whole, expected, _ = joined_in(Memory(), labels)
     monkeypatch.setattr(connectivity, "LEAST_ROWS", 100)
-    parted, group, _ = joined_in(Memory(), labels, Work(ThreadExecutor(n_threads), None))
+    scratch = Folder(tmp_path) if in_files else Memory()
+    parted, group, _ = joined_in(scratch, labels, Work(ThreadExecutor(n_threads), None))
     assert [len(p.contacts) for p in (whole, parted)] == [1, n_threads]
     np.testing.assert_array_equal(group, expected)
     np.testing.assert_array_equal(parted.sums, whole.sums)

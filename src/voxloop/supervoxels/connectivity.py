@@ -227,21 +227,22 @@ class Pieces:
 
     @classmethod
     def joining(
-        cls, sums: Ids, contacts: Callable[[], Iterable[Contacts]], scratch: Scratch, executor: Executor
+        cls, sums: Ids, contacts: Callable[[int, int], Iterable[Contacts]], scratch: Scratch, executor: Executor
     ) -> Self:
-        """Return the pieces that hold `sums`; of `contacts` each range looks for its own, to count and to place them.
+        """Return the pieces that hold `sums`.
 
-        So nothing is handed from one thread to another, for a little reading of what belongs elsewhere.
+        Each range looks for its own contacts, to count and to place them, among `contacts(first, stop)`, which may give
+        others as well. So nothing is handed from one thread to another, for a little reading of what belongs elsewhere.
         """
 
         def rows(bounds: tuple[int, int]) -> ContactRows:
             first, stop = bounds
             ends = np.zeros(stop - first + 1, np.int64)
-            for part in contacts():
+            for part in contacts(first, stop):
                 count_contacts(part.pairs, part.group, first, ends)
             np.cumsum(ends, out=ends)
             higher, area = scratch.zeros((ends[-1],), np.int32), scratch.zeros((ends[-1],), np.int64)
-            for part in contacts():
+            for part in contacts(first, stop):
                 place_contacts(part.pairs, part.area, part.group, first, ends[:-1], higher, area)
             starts = merge_contacts(ends[:-1], higher, area)
             return ContactRows(first, starts, higher[: starts[-1]], area[: starts[-1]])
@@ -256,7 +257,8 @@ class Pieces:
         sums = self.scratch.zeros((n, self.sums.shape[1]), np.int64)
         add_rows(group, self.sums, sums)
 
-        def contacts() -> Iterator[Contacts]:
+        def contacts(first: int, stop: int) -> Iterator[Contacts]:
+            del first, stop  # which of them lie there, only looking at all tells
             for rows in self.contacts:
                 for touching, area in rows.pairs():
                     yield Contacts(touching, area, group)
@@ -427,8 +429,10 @@ def _collect(
         sums = sums if len(sums) else scratch.zeros((n, rows.shape[1]), np.int64)
         add_rows(group, rows, sums)
 
-    def contacts() -> Iterator[Contacts]:
+    def contacts(first: int, stop: int) -> Iterator[Contacts]:
         for index, group in numbers.by_block():
+            if not len(group) or group.max() < first or group.min() >= stop:
+                continue
             stored = scratch.get(table_name(index), "pairs", "area")
             yield Contacts(stored["pairs"], stored["area"], group)
         for pairs, area in across:
