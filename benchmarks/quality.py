@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def mean_iou(found: NDArray[np.integer], truth: Classes) -> float:
 
 
 def ours(learn: Part, score: Part, project: Project) -> dict[str, Segment]:
-    """Return voxloop as it is by default: its supervoxels' classes, and those of its voxels; `project` is a new one."""
+    """Return voxloop as a new project has it: its supervoxels' classes, and those of its voxels."""
     _fill(project, learn, score)
     as_is = project.specs.classifier
 
@@ -245,10 +245,13 @@ class Score:
     seconds: float = 0.0
 
 
-def measure(name: str, parts: tuple[Part, Part], *, seeds: int, strokes: int) -> Iterator[Score]:
-    """Yield the score of every method with each set of strokes."""
+def measure(
+    name: str, parts: tuple[Part, Part], *, seeds: int, strokes: int, features: Mapping[str, Any] | None = None
+) -> Iterator[Score]:
+    """Yield the score of every method with each set of strokes; ours with other `features` than by default."""
     learn, score = parts
     with tempfile.TemporaryDirectory() as folder, Project.create(Path(folder) / "quality.voxloop") as project:
+        project.configure(features=features or {})
         methods = ours(learn, score, project)
         methods |= {"reference": reference(learn, score), "voxels": voxel_classifier(learn, score)}
         for seed in range(seeds):
@@ -261,13 +264,14 @@ def measure(name: str, parts: tuple[Part, Part], *, seeds: int, strokes: int) ->
                 yield Score(name, method, seed, n_labelled, mean_iou(found, score.truth), seconds)
 
 
-def measure_whole(name: str, root: Path, *, seeds: int) -> Iterator[Score]:
+def measure_whole(name: str, root: Path, *, seeds: int, features: Mapping[str, Any] | None = None) -> Iterator[Score]:
     """Yield the IoU of class 2 on the whole scored part, with whole supervoxels labelled by what most of them is.
 
     That is what strokes without a mistake come to. `Score.method` is the labels and the result: ``"100 refined"``.
     """
     learn, score = load(name, root, whole=True)
     with tempfile.TemporaryDirectory() as folder, Project.create(Path(folder) / "whole.voxloop") as project:
+        project.configure(features=features or {})
         _fill(project, learn, score)
         learned, judged = (ImageTables.of_project(project, i, p.truth) for i, p in enumerate((learn, score)))
         yield Score(name, "oracle", 0, judged.supervoxels.n, judged.truth_table.oracle().iou_of(2))
@@ -383,16 +387,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--whole", nargs="*", choices=SOURCES, default=["epfl"],
         help="also score all of these, with supervoxels labelled one by one; none after it: no volume (default: epfl)",
     )  # fmt: skip
+    parser.add_argument(
+        "--regions", type=int, nargs="+", metavar="STEPS",
+        help="averages over regions, such as 8 32, instead of those over neighbours (default: as a new project has it)",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every score there as well")
     options = parser.parse_args(arguments)
     root = Path(os.environ.get("VOXLOOP_DATA", ""))
     if "VOXLOOP_DATA" not in os.environ or not root.is_dir():
         parser.error("VOXLOOP_DATA must name the folder of the volumes")
+    features = {"context": 0, "regions": options.regions} if options.regions else None
     print(HEADER)
     scores: list[Score] = []
     start = time.process_time()
     for name in options.volumes:
-        found = list(measure(name, load(name, root), seeds=options.seeds, strokes=options.strokes))
+        parts = load(name, root)
+        found = list(measure(name, parts, seeds=options.seeds, strokes=options.strokes, features=features))
         print(row(found), flush=True)
         scores += found
     print(
@@ -401,7 +411,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.whole:
         print(f"\n{WHOLE_HEADER}")
         for name in options.whole:
-            found = list(measure_whole(name, root, seeds=min(options.seeds, WHOLE_SEEDS)))
+            seeds = min(options.seeds, WHOLE_SEEDS)
+            found = list(measure_whole(name, root, seeds=seeds, features=features))
             print("\n".join(whole_rows(found)), flush=True)
             scores += found
         print(f"\n{time.process_time() - start:.0f} s of processor in all")

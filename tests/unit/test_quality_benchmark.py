@@ -61,8 +61,9 @@ def test_the_folder_of_the_volumes_must_be_named(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-def test_whole_supervoxels_of_the_whole_volume(volumes: Path) -> None:
-    scores = list(quality.measure_whole("lm", volumes, seeds=2))
+@pytest.mark.parametrize("features", [None, {"context": 0, "regions": (2, 8)}])
+def test_whole_supervoxels_of_the_whole_volume(volumes: Path, features: dict[str, object] | None) -> None:
+    scores = list(quality.measure_whole("lm", volumes, seeds=2, features=features))
     iou = {(score.method, score.seed): score.iou for score in scores}
     assert set(iou) == {
         ("oracle", 0), ("100 supervoxels", 0), ("100 supervoxels", 1), ("100 refined", 0),
