@@ -11,7 +11,7 @@ import numpy as np
 from voxloop.active.planes import best_planes
 from voxloop.blocks import Executor
 from voxloop.classify import fit_forest
-from voxloop.features import compute_features
+from voxloop.features import compute_features, with_context
 from voxloop.specs import SlicSpec
 from voxloop.supervoxels import from_labels, slic
 from voxloop.supervoxels.extent import extent
@@ -31,12 +31,13 @@ def _rare_collections() -> Iterator[None]:
 
 @_rare_collections()
 def warm_up(*, executor: Executor | None = None) -> None:
-    """Run the whole pipeline on tiny volumes, so that every kernel is compiled and in numba's cache."""
+    """Run all that is done by default on tiny volumes, so that its kernels are compiled and in numba's cache."""
     rng = np.random.default_rng(0)
     for shape in ((16, 16, 16), (1, 16, 16)):
         volume = Volume.from_array(rng.integers(0, 255, shape, np.uint8))
         supervoxels = slic(volume, SlicSpec(n_segments=8), executor=executor)
         table = compute_features(volume, supervoxels.labels, supervoxels.n, executor=executor)
+        table = with_context(table, supervoxels.graph, 1, executor=executor)
         forest = fit_forest(table.values, np.arange(supervoxels.n) % 2 + 1, executor=executor)
         forest.predict(table.values, executor=executor)
         extent(supervoxels.labels, supervoxels.n, executor=executor)
