@@ -85,10 +85,11 @@ class DaskExecutor:
             If the scheduler is lost, or one item was lost with its worker again and again.
         """
         payload = pickle.dumps(function)
-        sent = self._client.scatter(payload, broadcast=True, hash=False) if len(payload) > _SCATTERED else payload
-        # A second helping keeps the workers busy; where fewer items than threads may run, it would run at once.
-        is_limited = any(self._threads_to_use(n) < n for n in self._client.nthreads().values())
-        n_under_way = self.n_workers * (1 if is_limited else 2)
+        with _interrupts_held():
+            sent = self._client.scatter(payload, broadcast=True, hash=False) if len(payload) > _SCATTERED else payload
+            # A second helping keeps the workers busy; where fewer items than threads may run, it would run at once.
+            is_limited = any(self._threads_to_use(n) < n for n in self._client.nthreads().values())
+            n_under_way = self.n_workers * (1 if is_limited else 2)
         n_left, n_items, remaining = operator.length_hint(items), 1, iter(items)
         waiting: deque[Future[Any]] = deque()
 
