@@ -158,7 +158,7 @@ class FeatureSpec(Spec):
             if len(set(chosen)) != len(chosen):
                 raise ValueError(f"{name} names something twice")
         if list(self.regions) != sorted(set(self.regions)):
-            raise ValueError("regions must ascend")
+            raise ValueError(f"regions must ascend, each once; they are {list(self.regions)}")
         if unknown := set(self.sigmas_2d) - set(self.sigmas):
             raise ValueError(f"sigmas_2d holds {sorted(unknown)}, which sigmas does not")
         if strange := [f"{f}:{s:g}" for f, s in self.left_out if f not in self.families or s not in self.sigmas]:
