@@ -158,6 +158,8 @@ def test_an_export_goes_on_at_the_block(cells: Path, monkeypatch: pytest.MonkeyP
     (begun,) = folder.iterdir()
     kept = DoneLog(begun / ".done").done()
     assert 20 <= len(kept) < 72
+    if suffix == ".zarr":  # as a process leaves it that is killed while it writes a chunk
+        (begun / "0" / "c" / "0" / "3.0041c3e44367434eb3b7b942f566fdd6.partial").write_bytes(b"half")
 
     written: list[int] = []
 

@@ -151,6 +151,7 @@ class OmeZarrWriter(VolumeWriter):
     def __init__(self, path: Path, header: Header) -> None:
         self.header = header
         self.block_shape = cast("Shape3", tuple(min(CHUNK, n) for n in header.spatial_shape))
+        self._path = path
         self._lock = threading.Lock()
         self._factors = pyramid_factors(header.spatial_shape, header.spacing)
         ome = _ome(header, self._factors)
@@ -221,7 +222,9 @@ class OmeZarrWriter(VolumeWriter):
         )
 
     def finish(self) -> None:
-        """Make the coarser scales."""
+        """Make the coarser scales, and remove the chunks that a process left half written when it was killed."""
+        for leftover in self._path.rglob("*.partial"):  # as zarr-python calls a chunk until it is complete
+            leftover.unlink()
         finer = self._finest
         previous = (1, 1, 1)
         for level, factors in enumerate(self._factors[1:], start=1):
