@@ -65,7 +65,7 @@ class RealVolume:
 VOLUMES = {
     "epfl": RealVolume(
         "epfl_hippocampus_ca1", "image.tif", "label.tif", (5, 5, 5), "nm", 83,
-        ("background", "mitochondria"), lambda v: 1 + (v > 0), (slice(144, 432), slice(176, 528)),
+        ("background", "mitochondria"), lambda v: 1 + (v > 0), (slice(0, 512), slice(176, 688)),
     ),
     "vnc": RealVolume(
         "vnc_drosophila_sstem", "image.tif", "label.tif", (50, 4.6, 4.6), "nm", 14,

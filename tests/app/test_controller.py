@@ -394,6 +394,25 @@ def test_suggest_goes_there_skips_and_comes_back(labelled: Desk) -> None:
     assert ("info", "there is no earlier suggestion") in labelled.said
 
 
+def test_what_to_label_in_a_slice_is_white_until_it_is_labelled(labelled: Desk) -> None:
+    controller = labelled.controller
+    controller.slices.suggest()
+    labelled.until(lambda: not controller.slices.is_busy)
+    wanted = controller.slices.current.supervoxels
+    table = controller.layers.top.data.table
+    assert 0 < len(wanted) <= 5
+    assert controller.layers.top.visible
+    assert np.flatnonzero(table == 2).tolist() == sorted(wanted)
+    first = int(wanted[0])
+    controller.labelling.label_supervoxel(controller.tables[0], first, 1)
+    labelled.updated()
+    assert np.flatnonzero(controller.layers.top.data.table == 2).tolist() == sorted(set(wanted.tolist()) - {first})
+    controller.slices.suggest()
+    labelled.until(lambda: not controller.slices.is_busy)
+    controller.slices.back()
+    assert np.flatnonzero(controller.layers.top.data.table == 2).tolist() == sorted(set(wanted.tolist()) - {first})
+
+
 def test_a_slice_is_looked_for_while_painting_goes_on(labelled: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     from voxloop.app import slice_guide
 

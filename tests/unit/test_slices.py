@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxloop.active.slices import suggest_slices
+from voxloop.active import QueryState, make_strategy, neighbour_graph
+from voxloop.active.slices import N_TO_LABEL, slices_to_label, suggest_slices
 from voxloop.active.uncertainty import top_uncertain
 from voxloop.blocks import SerialExecutor
+from voxloop.classify import Prediction, label_supervoxels
 from voxloop.errors import InputError
 from voxloop.specs import SlicSpec
 from voxloop.supervoxels import slic
@@ -91,13 +93,64 @@ def test_supervoxels_center_and_reason(case, n_labelled, share):
     labelled = np.random.default_rng(n_labelled).permutation(case.n)[:n_labelled] + 1
     top = top_uncertain(case.scores, share=share, exclude=labelled)
     for suggestion in case.suggest(labelled=labelled, number=3, top_share=share):
-        there = np.unique(case.plane(suggestion.axis, suggestion.index))
-        expected = [i for i in top if i in there]
-        assert suggestion.supervoxels.tolist() == expected
-        assert not set(expected) & set(labelled.tolist())
+        there = np.setdiff1d(np.unique(case.plane(suggestion.axis, suggestion.index)), [0])
+        to_ask = np.setdiff1d(there, labelled)
+        expected = to_ask[np.argsort(-case.scores[to_ask.astype(int) - 1], kind="stable")[:N_TO_LABEL]]
+        assert suggestion.supervoxels.tolist() == expected.tolist()
         assert suggestion.center[suggestion.axis] == suggestion.index
         assert all(0 <= c < n for c, n in zip(suggestion.center, SHAPE, strict=True))
-        assert re.findall(r"\d+", suggestion.reason) == [str(len(expected)), str(len(top))]
+        n_top = np.isin(there, top).sum()
+        assert re.findall(r"\d+", suggestion.reason) == [str(n_top), str(len(top))]
+
+
+def test_who_chooses_sees_what_is_open_within_view():
+    case = Case((4, 150, 150), size=27)
+    labelled = np.argsort(case.scores)[::2] + 1
+    shown = []
+
+    def choose(ids):
+        shown.append(ids)
+        return ids[::7]
+
+    for suggestion in case.suggest(axes=[0], number=2, labelled=labelled, choose=choose):
+        ids = shown.pop(0)
+        assert suggestion.supervoxels.tolist() == ids[::7].tolist()
+        assert not set(ids.tolist()) & set(labelled.tolist())
+        there = np.setdiff1d(np.unique(case.plane(0, suggestion.index)), [0, *labelled])
+        apart = np.abs(case.centers[there.astype(int) - 1] - suggestion.center)[:, 1:]
+        radius = 20 * 3  # of cubes of 27 voxels, about
+        near = there[np.hypot(*apart.T) < 0.7 * radius]
+        far = there[np.hypot(*apart.T) > 1.5 * radius]
+        assert near.size
+        assert far.size
+        assert set(near.tolist()) <= set(ids.tolist())
+        assert not set(far.tolist()) & set(ids.tolist())
+
+
+def test_a_strategy_chooses_in_the_slice_as_in_the_volume():
+    case = Case(SHAPE, size=15)
+    rng = np.random.default_rng(3)
+    shares = rng.dirichlet((1, 1), case.n).astype(np.float32)
+    state = QueryState(
+        features=rng.normal(size=(case.n, 2)).astype(np.float32),
+        centers=case.centers,
+        graph=neighbour_graph(case.centers),
+        labels=label_supervoxels([2, 5, 9, 10], [1, 2, 1, 2]),
+        prediction=Prediction(shares, np.array([1, 2], np.int32)),
+    )
+    for strategy in (make_strategy("feature"), make_strategy("mixed"), make_strategy("kinds")):
+        worth = strategy.worth(state, rng=4)
+        found = slices_to_label(strategy, state, case.extent, number=3, rng=4)
+        plain = suggest_slices(worth, case.extent, case.centers, labelled=[2, 5, 9, 10], number=3)
+        assert [(s.axis, s.index, s.score) for s in found] == [(s.axis, s.index, s.score) for s in plain]
+        for suggestion in found:
+            there = np.unique(case.plane(suggestion.axis, suggestion.index))
+            assert set(suggestion.supervoxels.tolist()) <= set(there.tolist()) - {2, 5, 9, 10}
+            assert len(suggestion.supervoxels) == min(5, len(np.setdiff1d(there, [0, 2, 5, 9, 10])))
+        again = slices_to_label(strategy, state, case.extent, number=3, rng=4)
+        assert [s.supervoxels.tolist() for s in again] == [s.supervoxels.tolist() for s in found]
+        best = [s.supervoxels.tolist() for s in plain]
+        assert (best == [s.supervoxels.tolist() for s in found]) == (strategy == make_strategy("feature"))
 
 
 def test_center_is_where_the_uncertainty_is():
@@ -157,7 +210,7 @@ def test_one_supervoxel():
     case.scores[:] = 0
     (only,) = case.suggest()
     assert only.score == 0
-    assert only.reason == "cuts 1 of the 1 most uncertain supervoxel"
+    assert only.reason == "cuts 1 of the 1 supervoxel most worth a label"
 
 
 def test_bad_input():

@@ -10,7 +10,7 @@ from voxloop.active.geometry import (
 )
 from voxloop.active.patch import Patch, label_patch, resample_plane
 from voxloop.active.planes import PlaneSuggestion, best_planes, cut_supervoxels
-from voxloop.active.slices import SliceSuggestion, suggest_slices
+from voxloop.active.slices import N_TO_LABEL, SliceSuggestion, slices_to_label, suggest_slices
 from voxloop.active.stopping import StopSignal, changed_share, cohen_kappa
 from voxloop.active.strategies import (
     STRATEGIES,
@@ -24,6 +24,7 @@ from voxloop.active.strategies import (
 from voxloop.active.uncertainty import top_uncertain, uncertainty
 
 __all__ = [
+    "N_TO_LABEL",
     "STRATEGIES",
     "ForegroundAwareRandom",
     "Patch",
@@ -46,6 +47,7 @@ __all__ = [
     "neighbour_graph",
     "propagate",
     "resample_plane",
+    "slices_to_label",
     "strategy_of",
     "suggest_slices",
     "top_uncertain",

@@ -1,20 +1,25 @@
-"""The slice to label next: along every axis, where most uncertainty is seen for the voxels one has to look at."""
+"""The slice to label next: along every axis, where labels are worth most for the voxels one has to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from voxloop.active.strategies import QueryState, Strategy
 from voxloop.active.uncertainty import top_uncertain
 from voxloop.errors import InputError
 from voxloop.supervoxels.extent import Extent
 from voxloop.volume import Spacing, relative_spacing
 
 AXIS_NAMES = "zyx"
+N_TO_LABEL = 5  # supervoxels of a slice: then another slice teaches more (docs/decisions/0029)
+_VIEW_RADIUS = 20  # supervoxel diameters around the centre that a person sees without moving the view
+
+Ids = NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,11 @@ class SliceSuggestion:
     axis, index
         The slice: 0, 1 or 2 for z, y or x, and its position.
     center
-        (z, y, x) voxel to centre the view on: where in the slice the uncertainty is densest.
+        (z, y, x) voxel to centre the view on: around it labels are worth most.
     score
-        Uncertainty per voxel shown; comparable between axes.
+        What labels in it are worth, per voxel shown; comparable between axes.
     supervoxels
-        Ids that the slice cuts among the most uncertain of the volume, most uncertain first: the ones to label.
+        (m,) ids of the ones to label, best first; all lie within view around the centre.
     reason
         One line that says why.
     """
@@ -39,14 +44,61 @@ class SliceSuggestion:
     index: int
     center: tuple[int, int, int]
     score: float
-    supervoxels: NDArray[np.uint32]
+    supervoxels: Ids
     reason: str
 
 
-def suggest_slices(
-    scores: ArrayLike,
+def slices_to_label(
+    strategy: Strategy,
+    state: QueryState,
     extent: Extent,
-    centers: NDArray[np.float64],
+    *,
+    avoid: Iterable[tuple[int, int]] = (),
+    axes: Sequence[int] | None = None,
+    number: int = 1,
+    top_share: float = 0.1,
+    rng: int | np.random.Generator = 0,
+) -> list[SliceSuggestion]:
+    """Return the best slices for a strategy, best first, with what it asks for in each of them.
+
+    A slice is as good as the labels in it are worth to the strategy. Of what is within view there the strategy then
+    chooses the supervoxels to label, as it does in the whole volume. See `suggest_slices` for the other parameters.
+
+    Parameters
+    ----------
+    strategy, state
+        Who asks, and what is known.
+    rng
+        Seed or generator; the same seed and state give the same answer.
+
+    Raises
+    ------
+    InputError
+        As `suggest_slices`, and as the strategy.
+    """
+    rng = np.random.default_rng(rng)
+
+    def choose(ids: Ids) -> Ids:
+        return strategy.query(replace(state, candidates=ids), N_TO_LABEL, rng=rng)
+
+    return suggest_slices(
+        strategy.worth(state, rng=rng),
+        extent,
+        state.centers,
+        spacing=state.spacing,
+        labelled=np.setdiff1d(np.arange(state.n), state.open_rows, assume_unique=True) + 1,
+        avoid=avoid,
+        axes=axes,
+        number=number,
+        top_share=top_share,
+        choose=choose,
+    )
+
+
+def suggest_slices(
+    worth: ArrayLike,
+    extent: Extent,
+    centers: NDArray[np.floating],
     *,
     spacing: Spacing = (1.0, 1.0, 1.0),
     labelled: ArrayLike = (),
@@ -54,17 +106,18 @@ def suggest_slices(
     axes: Sequence[int] | None = None,
     number: int = 1,
     top_share: float = 0.1,
+    choose: Callable[[Ids], Ids] | None = None,
 ) -> list[SliceSuggestion]:
     """Return the best slices, best first.
 
-    A slice's score is the summed uncertainty of the unlabelled supervoxels that it cuts, divided by the voxels that it
+    A slice's score is the summed worth of the unlabelled supervoxels that it cuts, divided by the voxels that it
     shows inside the mask. Two suggestions along one axis lie more than a supervoxel's diameter apart, a suggestion and
     a slice to `avoid` more than half of it.
 
     Parameters
     ----------
-    scores
-        (n,) uncertainty of supervoxel 1..n.
+    worth
+        (n,) what a label of supervoxel 1..n is worth, 0 or more, such as its uncertainty or `Strategy.worth`.
     extent
         Which slices each supervoxel meets, from `voxloop.supervoxels.extent.extent`.
     centers
@@ -82,14 +135,16 @@ def suggest_slices(
     number
         How many suggestions are wanted; fewer come back when no further slice keeps its distance.
     top_share
-        Share of all supervoxels that counts as most uncertain, in `supervoxels` and `reason`.
+        Share of all supervoxels that `reason` counts as most worth a label.
+    choose
+        Which to label of the unlabelled ones within view, given by their ids; by default those of the highest worth.
 
     Raises
     ------
     InputError
         If an axis does not exist, `number` is below 1, or every supervoxel is labelled.
     """
-    values = np.asarray(scores, np.float64).copy()
+    values = np.asarray(worth, np.float64).copy()
     done = np.asarray(labelled, np.int64)
     if number < 1:
         raise InputError(f"number must be 1 or more, not {number}")
@@ -100,7 +155,9 @@ def suggest_slices(
         raise InputError(f"axes must name some of 0 (z), 1 (y) and 2 (x), not {axes}")
     tiers = _axes_by_width(extent) if axes is None else [list(axes)]
 
-    top = top_uncertain(values, share=top_share, exclude=done)
+    is_open = np.ones(values.size, bool)
+    is_open[done - 1] = False
+    top = top_uncertain(values, share=top_share, exclude=done).astype(np.int64) - 1
     distance = _diameters(extent)
     profiles = {axis: _score_slices(values, extent, axis) for tier in tiers for axis in tier}
     for axis, index in avoid:
@@ -114,7 +171,12 @@ def suggest_slices(
             score = float(profiles[axis][index])
             if score == -np.inf:
                 break
-            suggestions.append(_describe(axis, index, score, values, extent, centers, spacing, top))
+            cut = extent.cut_by(axis, index)
+            center, seen = _look(values, cut, extent, centers, spacing, axis, index)
+            to_ask = seen[is_open[seen]]
+            ids = (to_ask + 1).astype(np.uint32)
+            chosen = choose(ids) if choose else ids[np.argsort(-values[to_ask], kind="stable")[:N_TO_LABEL]]
+            suggestions.append(SliceSuggestion(axis, index, center, score, chosen, _reason(cut, top)))
             _block_neighbourhood(profiles[axis], index, distance[axis])
     return suggestions
 
@@ -149,43 +211,29 @@ def _block_neighbourhood(profile: NDArray[np.float64], index: int, distance: int
     profile[max(0, index - distance) : index + distance + 1] = -np.inf
 
 
-def _describe(
-    axis: int,
-    index: int,
-    score: float,
-    values: NDArray[np.float64],
-    extent: Extent,
-    centers: NDArray[np.float64],
-    spacing: Spacing,
-    top: NDArray[np.uint32],
-) -> SliceSuggestion:
-    rows = top.astype(np.int64) - 1
-    cut = rows[(extent.first[rows, axis] <= index) & (index <= extent.last[rows, axis])]
+def _reason(cut: NDArray[np.int64], top: NDArray[np.int64]) -> str:
+    n = np.count_nonzero(np.isin(top, cut))
     plural = "" if len(top) == 1 else "s"
-    reason = f"cuts {len(cut)} of the {len(top)} most uncertain supervoxel{plural}"
-    center = _densest(values, extent, centers, spacing, axis, index)
-    return SliceSuggestion(axis, index, center, score, (cut + 1).astype(np.uint32), reason)
+    return f"cuts {n} of the {len(top)} supervoxel{plural} most worth a label"
 
 
-def _densest(
+def _look(
     values: NDArray[np.float64],
+    cut: NDArray[np.int64],
     extent: Extent,
-    centers: NDArray[np.float64],
+    centers: NDArray[np.floating],
     spacing: Spacing,
     axis: int,
     index: int,
-) -> tuple[int, int, int]:
-    """Return the voxel of the slice around which most uncertainty lies within four supervoxel diameters."""
-    cut = np.flatnonzero((extent.first[:, axis] <= index) & (index <= extent.last[:, axis]))
+) -> tuple[tuple[int, int, int], NDArray[np.int64]]:
+    """Return the voxel of the slice around which labels are worth most within view, and the rows seen there."""
     steps = np.array(relative_spacing(spacing))
     points = centers[cut] * steps
-    radius = 4 * float(np.median((extent.last[cut] - extent.first[cut] + 1) * steps))
-    seeds = cut[np.argsort(-values[cut], kind="stable")[:64]]
-    tree = cKDTree(points)
-    weights = values[cut]
-    nearby = tree.query_ball_point(centers[seeds] * steps, radius)
-    best = seeds[int(np.argmax([weights[found].sum() for found in nearby]))]
-    center = np.clip(np.rint(centers[best]).astype(int), 0, [len(c) - 1 for c in extent.voxels_per_slice])
+    radius = _VIEW_RADIUS * float(np.median((extent.last[cut] - extent.first[cut] + 1) * steps))
+    seeds = np.argsort(-values[cut], kind="stable")[:64]
+    nearby = cKDTree(points).query_ball_point(points[seeds], radius)
+    best = int(np.argmax([values[cut[found]].sum() for found in nearby]))
+    center = np.clip(np.rint(centers[cut[seeds[best]]]).astype(int), 0, [len(c) - 1 for c in extent.voxels_per_slice])
     center[axis] = index
     z, y, x = (int(c) for c in center)
-    return z, y, x
+    return (z, y, x), np.sort(cut[nearby[best]])

@@ -321,7 +321,7 @@ class PowerNoise(Strategy):
         return _highest(_power_noise(self.base.score(state), self.beta, rng), state.open_rows, number)
 
     def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
-        return self.base.score(state)  # a sum over many needs no noise to keep from asking for the same
+        return self.base.score(state) ** self.beta  # a sum over many needs no noise to keep from asking for the same
 
 
 @dataclass(frozen=True)
@@ -398,12 +398,12 @@ class Diverse(Strategy):
 
 @dataclass(frozen=True)
 class Mixed(Strategy):
-    """Every second query where the classifier or the neighbourhood is unsure, the others at random.
+    """Half of the queries where the classifier or the neighbourhood is unsure, the others at random.
 
     Labels that were chosen for being uncertain are no fair sample: they say where a border lies, and little of how a
-    class varies. So the uncertain ones are drawn in proportion to ``score^beta``, as by `PowerNoise`, and the random
-    ones come from each predicted class with equal probability, which is what `ForegroundAwareRandom` does with the
-    truth.
+    class varies. So a query is drawn by a mixture: with one half in proportion to ``score^beta``, as by `PowerNoise`,
+    with the other anywhere in each predicted class with equal probability, which is what `ForegroundAwareRandom` does
+    with the truth. A label is worth the probability that it is the next one asked for.
     """
 
     base: ScoreStrategy = field(default_factory=CombinedUncertainty)
@@ -413,24 +413,19 @@ class Mixed(Strategy):
         _check_beta(self.beta)
 
     def _choose(self, state: QueryState, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        drawn = _power_noise(self.base.score(state), self.beta, rng)
-        ranked = iter(_highest(drawn, state.open_rows, state.open_rows.size))
-        predicted = state.opinion.segmentation
-        is_open = np.zeros(state.n, bool)
-        is_open[state.open_rows] = True
-        first = int(rng.integers(2))  # which kind begins, when one supervoxel at a time is asked for
-        chosen = np.empty(number, np.int64)
-        for i in range(number):
-            if (i + first) % 2:
-                chosen[i] = next(row for row in ranked if is_open[row])
-            else:
-                pool = np.flatnonzero(is_open)
-                chosen[i] = rng.choice(pool[predicted[pool] == rng.choice(np.unique(predicted[pool]))])
-            is_open[chosen[i]] = False
-        return chosen
+        return _highest(_power_noise(self._worth(state, rng), 1, rng), state.open_rows, number)
 
     def _worth(self, state: QueryState, rng: np.random.Generator) -> NDArray[np.float32]:  # noqa: ARG002
-        return self.base.score(state)
+        rows = state.open_rows
+        unsure = self.base.score(state)[rows].astype(np.float64) ** self.beta
+        predicted = state.opinion.probabilities[rows].argmax(axis=1)
+        n_predicted = np.bincount(predicted, minlength=1)
+        shares = 0.5 / (np.count_nonzero(n_predicted) * n_predicted[predicted])
+        if total := unsure.sum():
+            shares += 0.5 * unsure / total
+        worth = np.zeros(state.n, np.float32)
+        worth[rows] = shares
+        return worth
 
 
 @dataclass(frozen=True, eq=False)

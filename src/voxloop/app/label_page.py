@@ -391,7 +391,7 @@ class LabelPage(Page):
             self.suggestion.setText("Takes you to the slice where labels help most.")
         else:
             self.suggestion.setText(
-                f"<b>{_AXES[found.axis]} = {found.index}</b>: {found.reason}. Label the hatched ones."
+                f"<b>{_AXES[found.axis]} = {found.index}</b>: {found.reason}. Label the white ones."
             )
 
     def _show_review(self) -> None:

@@ -126,7 +126,8 @@ class ProjectLayers:
         self.probability: Any = None
         self.top: Any = None
         self.trace: Any = None
-        self._pointed_out: int | None = None
+        self._pointed_out = np.zeros(0, np.uint32)
+        self._until_labelled = False
         self._probabilities: dict[int, NDArray[np.float32]] = {}
         self._chosen = 0
         self.is_without_result = True
@@ -195,8 +196,10 @@ class ProjectLayers:
         if result.whole:
             self.top.data.table[:] = 0
             self.top.data.table[result.top] = 1
-            if self._pointed_out is not None:
-                self.top.data.table[self._pointed_out] = 2
+            if self._until_labelled:
+                labelled = result.labels.images[result.request.shown].ids
+                self._pointed_out = np.setdiff1d(self._pointed_out, labelled)
+            self.top.data.table[self._pointed_out] = 2
         self._refresh("prediction", "uncertainty", "top")
 
     def show_probability(self, class_id: int) -> None:
@@ -219,13 +222,13 @@ class ProjectLayers:
             for layer in follower.all:
                 adapter.refresh(layer)
 
-    def point_out(self, supervoxel: int | None) -> None:
-        """Draw a denser hatch in white over one supervoxel, or over none."""
+    def point_out(self, *supervoxels: int, until_labelled: bool = False) -> None:
+        """Draw a denser hatch in white over some supervoxels only, or over none; if wanted, until they have a label."""
         table = self.top.data.table
         table[table == 2] = 0
-        self._pointed_out = supervoxel
-        if supervoxel is not None:
-            table[supervoxel] = 2
+        self._pointed_out, self._until_labelled = np.array(supervoxels, np.uint32), until_labelled
+        if supervoxels:
+            table[self._pointed_out] = 2
             self.top.visible = True
         self._refresh("top")
 
@@ -325,7 +328,7 @@ class ProjectLayers:
                 adapter.refresh(getattr(layers, name))
 
     def _replace_supervoxels(self, labels: ArrayLike, n: int) -> None:
-        self._pointed_out = None
+        self._pointed_out = np.zeros(0, np.uint32)
         ids = IdSlices(labels)
         self._probabilities = {}
         for layer in self.results:

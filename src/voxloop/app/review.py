@@ -79,7 +79,7 @@ class Review:
         """Bring the supervoxel under review into view; the slice stays in the direction that is looked along."""
         controller, queue = self._controller, self.queue
         if queue is None or queue.is_over:
-            controller.layers.point_out(None)
+            controller.layers.point_out()
             if self._view_before is not None:
                 adapter.restore_view(controller.viewer, self._view_before)
             self._view_before = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from voxloop.active import SliceSuggestion
 from voxloop.app.guide import Guide
 from voxloop.project.suggestions import Suggester
@@ -41,5 +43,8 @@ class SliceGuide(Guide[SliceSuggestion]):
     # Behind the scenes
 
     def _go_to(self, suggestion: SliceSuggestion) -> None:
-        self._controller.look_at(suggestion.axis, suggestion.center)
+        controller = self._controller
+        controller.look_at(suggestion.axis, suggestion.center)
+        labelled = controller.labels.images[controller.image].ids if controller.labels else ()
+        controller.layers.point_out(*np.setdiff1d(suggestion.supervoxels, labelled).tolist(), until_labelled=True)
         self._controller.changed.emit("guide")

@@ -15,8 +15,8 @@ from voxloop.active import (
     QueryState,
     SliceSuggestion,
     best_planes,
+    slices_to_label,
     strategy_of,
-    suggest_slices,
 )
 from voxloop.classify import Forest, Prediction, SupervoxelLabels
 from voxloop.project.live import LiveImage, LiveResult
@@ -89,17 +89,16 @@ class Suggester:
     def slices(
         self, number: int = 1, *, axes: Sequence[int] | None = None, skip: Iterable[SliceSuggestion] = ()
     ) -> list[SliceSuggestion]:
-        """Return the slices to label next, best first, apart from those to `skip`; see `suggest_slices`."""
-        return suggest_slices(
-            self._worth,
+        """Return the slices to label next, best first, apart from those to `skip`; see `slices_to_label`."""
+        return slices_to_label(
+            strategy_of(self.query),
+            self._state,
             self.image.extent,
-            self.image.supervoxels.centers,
-            spacing=self.image.spacing,
-            labelled=self.labels.ids,
             avoid=[*self.avoid, *((s.axis, s.index) for s in skip)],
             axes=axes,
             number=number,
             top_share=self.query.top_share,
+            rng=self.query.seed,
         )
 
     def planes(self, number: int = 1, *, skip: Iterable[PlaneSuggestion] = ()) -> list[PlaneSuggestion]:
@@ -109,7 +108,7 @@ class Suggester:
         if exclude.size == self.image.n > self.labels.n:
             return []
         return best_planes(
-            self._worth,
+            strategy_of(self.query).worth(self._state, rng=self.query.seed),
             supervoxels.centers,
             supervoxels.sizes,
             shape=supervoxels.labels.shape,
@@ -118,10 +117,6 @@ class Suggester:
             number=number,
             exclude=exclude,
         )
-
-    @cached_property
-    def _worth(self) -> NDArray[np.float32]:
-        return strategy_of(self.query).worth(self._state, rng=self.query.seed)
 
     @cached_property
     def _state(self) -> QueryState:

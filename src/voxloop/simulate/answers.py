@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.active import (
+    N_TO_LABEL,
     STRATEGIES,
     ForegroundAwareRandom,
     PlaneSuggestion,
@@ -23,10 +24,10 @@ from voxloop.active import (
     label_patch,
     make_strategy,
     resample_plane,
-    suggest_slices,
+    slices_to_label,
 )
 from voxloop.errors import InputError
-from voxloop.simulate.annotator import SimulatedAnnotator
+from voxloop.simulate.annotator import SimulatedAnnotator, SimulatedStroke
 from voxloop.simulate.tables import ImageTables
 from voxloop.volume import Volume
 
@@ -77,7 +78,7 @@ class SupervoxelDialogue(Dialogue):
 
 @dataclass
 class SliceDialogue(Dialogue):
-    """Takes the person to a slice: strokes in highlighted supervoxels, as many in the largest errors."""
+    """Takes the person to one slice after the other: a stroke in each marked supervoxel, one in the largest error."""
 
     tables: ImageTables
     strategy: Strategy
@@ -85,36 +86,36 @@ class SliceDialogue(Dialogue):
     painted: list[tuple[int, int]] = field(default_factory=list)
 
     def answer(self, state: QueryState, n_inputs: int) -> Answer | None:
-        """Return the strokes on the best slice that shows something to paint."""
+        """Return the strokes on the best slices that show something to paint."""
         if state.is_cold:
             return SupervoxelDialogue(self.tables, self.strategy, self.rng).answer(state, n_inputs)
-        tables = self.tables
         if state.open_rows.size == 0:
             return None
-        scores = self.strategy.worth(state, rng=self.rng)
-        done = _closed_ids(state)
+        tables = self.tables
         classes = np.concatenate([[0], state.opinion.segmentation])
         annotator = SimulatedAnnotator(tables.truth, rng=self.rng)
-        while found := suggest_slices(
-            scores,
-            tables.extent,
-            tables.supervoxels.centers,
-            spacing=tables.spacing,
-            labelled=done,
-            avoid=self.painted,
-        ):
-            suggestion = found[0]
-            self.painted.append((suggestion.axis, suggestion.index))
-            ids = np.take(tables.labels, suggestion.index, axis=suggestion.axis)
-            strokes = annotator.answer(
-                suggestion, ids, classes[ids], n_uncertain=ceil(n_inputs / 2), n_errors=n_inputs // 2
+        strokes: list[SimulatedStroke] = []
+        while not strokes:
+            found = slices_to_label(
+                self.strategy,
+                state,
+                tables.extent,
+                avoid=self.painted,
+                number=ceil(n_inputs / (N_TO_LABEL + 1)),
+                rng=self.rng,
             )
-            if strokes:
-                voxels = np.concatenate([stroke.voxels for stroke in strokes])
-                of_voxel = np.repeat([s.class_id for s in strokes], [len(s.voxels) for s in strokes])
-                touched = tables.labels[tuple(voxels.T)]
-                return Answer(touched, of_voxel.astype(np.int32), len(strokes))
-        return None
+            if not found:
+                return None
+            for suggestion in found:
+                self.painted.append((suggestion.axis, suggestion.index))
+                ids = np.take(tables.labels, suggestion.index, axis=suggestion.axis)
+                left = n_inputs - len(strokes)
+                n_marked = min(N_TO_LABEL, left)
+                n_errors = min(1, left - n_marked)
+                strokes += annotator.answer(suggestion, ids, classes[ids], n_uncertain=n_marked, n_errors=n_errors)
+        voxels = np.concatenate([stroke.voxels for stroke in strokes])
+        of_voxel = np.repeat([s.class_id for s in strokes], [len(s.voxels) for s in strokes])
+        return Answer(tables.labels[tuple(voxels.T)], of_voxel.astype(np.int32), len(strokes))
 
 
 @dataclass

@@ -35,7 +35,7 @@ class SimulationSpec(Spec):
 
     The person begins with `start_per_class` supervoxels of each class, drawn at random, one input each; with 0 of
     them, with nothing (a cold start). Then come `rounds` times `inputs_per_round` inputs, with a new prediction
-    whenever the inputs of a round are used up, or a slice is done. `radius` is that of a patch, in voxels of the
+    whenever the inputs of a round are used up. `radius` is that of a patch, in voxels of the
     finest axis.
     """
 

@@ -33,6 +33,10 @@ class Extent:
     last: NDArray[np.int32]
     voxels_per_slice: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
+    def cut_by(self, axis: int, index: int) -> NDArray[np.int64]:
+        """Return the rows (ids minus 1) of the supervoxels that a slice cuts, sorted."""
+        return np.flatnonzero((self.first[:, axis] <= index) & (index <= self.last[:, axis]))
+
 
 @dataclass(frozen=True)
 class _BlockExtent:
