@@ -22,10 +22,10 @@ from voxloop.simulate.benchmark import SimulationResult, prepare_task, run_simul
 from voxloop.simulate.curves import SimulationSpec
 from voxloop.simulate.tables import ImageTables
 
-# Slices and planes of `mixed` and `power` are those of the uncertainty that they draw by: combined and feature.
 STRATEGIES = (
     "mixed", "far", "random", "feature", "combined", "geometric", "bald", "power", "clasp", "diverse",
-    "slices-random", "slices-feature", "slices-combined", "planes-random", "planes-feature", "planes-combined",
+    "slices-mixed", "slices-random", "slices-feature", "slices-combined",
+    "planes-mixed", "planes-random", "planes-feature", "planes-combined",
 )  # fmt: skip
 SPREAD_AT = 100  # inputs
 COLD_STRATEGIES = ("random", "typiclust", "kinds")
