@@ -137,7 +137,8 @@ def suggest_slices(
     top_share
         Share of all supervoxels that `reason` counts as most worth a label.
     choose
-        Which to label of the unlabelled ones within view, given by their ids; by default those of the highest worth.
+        Which to label, given the ids of the unlabelled ones within view whose middle half the slice cuts (of all
+        unlabelled ones there if there is none of these); by default those of the highest worth.
 
     Raises
     ------
@@ -173,7 +174,7 @@ def suggest_slices(
                 break
             cut = extent.cut_by(axis, index)
             center, seen = _look(values, cut, extent, centers, spacing, axis, index)
-            to_ask = seen[is_open[seen]]
+            to_ask = _well_cut(seen[is_open[seen]], extent, axis, index)
             ids = (to_ask + 1).astype(np.uint32)
             chosen = choose(ids) if choose else ids[np.argsort(-values[to_ask], kind="stable")[:N_TO_LABEL]]
             suggestions.append(SliceSuggestion(axis, index, center, score, chosen, _reason(cut, top)))
@@ -209,6 +210,13 @@ def _diameters(extent: Extent) -> NDArray[np.int64]:
 
 def _block_neighbourhood(profile: NDArray[np.float64], index: int, distance: int) -> None:
     profile[max(0, index - distance) : index + distance + 1] = -np.inf
+
+
+def _well_cut(rows: NDArray[np.int64], extent: Extent, axis: int, index: int) -> NDArray[np.int64]:
+    """Return the rows whose middle half the slice cuts, of others hardly a tip shows; all rows if there are none."""
+    first, last = extent.first[rows, axis], extent.last[rows, axis]
+    well = 2 * np.abs(2 * index - first - last) <= last - first + 1
+    return rows[well] if well.any() else rows
 
 
 def _reason(cut: NDArray[np.int64], top: NDArray[np.int64]) -> str:
