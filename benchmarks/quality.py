@@ -40,7 +40,7 @@ Segment = Callable[[Sequence[SimulatedStroke], int], Classes]
 
 REFERENCE_SIZE = 2500  # voxels of a supervoxel
 REFERENCE_COMPACTNESS = 0.4
-REFERENCE_FEATURES = FeatureSpec(definition="ilastik", statistics=("mean",), context=0)
+REFERENCE_FEATURES = FeatureSpec(definition="ilastik", statistics=("mean",), context=0, regions=())
 N_TREES = 100
 # What "tuned" chooses from, by the truth of the part that strokes are painted on.
 GRID: tuple[dict[str, Any], ...] = tuple(

@@ -146,8 +146,8 @@ class FeatureSpec(Spec):
     left_out: tuple[tuple[FeatureFamily, PositiveFloat], ...] = ()
     statistics: tuple[Statistic, ...] = ("mean", "std")
     own: tuple[OwnFamily, ...] = ()
-    context: Annotated[int, Field(ge=0, le=4)] = 2
-    regions: tuple[Annotated[int, Field(ge=1, le=64)], ...] = ()
+    context: Annotated[int, Field(ge=0, le=4)] = 1
+    regions: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (16,)  # docs/decisions/0027
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:

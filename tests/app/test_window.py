@@ -161,15 +161,15 @@ def test_pages_say_what_is_there_and_what_was_left_out(window: Open, project_fol
     assert controller.project.specs.features.left_out == ()
     assert features.left_out.isHidden()
 
-    assert not features.regions.isChecked()
+    assert features.regions.isChecked()
+    features.regions.click()
+    assert controller.project.specs.features.regions == ()
     features.regions.click()
     assert controller.project.specs.features.regions == REGIONS
     controller.configure(features={"regions": (2, 4)})
     assert features.regions.isChecked()
     features.statistics["min"].click()  # another choice keeps what is there
     assert controller.project.specs.features.regions == (2, 4)
-    features.regions.click()
-    assert controller.project.specs.features.regions == ()
 
     export.format.setCurrentText("OME-TIFF, tiles and pyramid")
     assert export.path.text().endswith(".ome.tif")

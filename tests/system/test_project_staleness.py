@@ -51,7 +51,8 @@ CHANGES = {
     ),
     "a pair left out": (lambda project: project.configure(features={"left_out": (("hessian", 1.6),)}), {COARSE, FIT}),
     "one sigma in 2D": (lambda project: project.configure(features={"sigmas_2d": (1.6,)}), {COARSE, FIT}),
-    "context": (lambda project: project.configure(features={"context": 1}), {FIT}),
+    "context": (lambda project: project.configure(features={"context": 2}), {FIT}),
+    "no regions": (lambda project: project.configure(features={"regions": ()}), {FIT}),
     "a statistic": (lambda project: project.configure(features={"statistics": ("mean",)}), {FINE, COARSE, FIT}),
     "the classifier": (lambda project: project.configure(classifier={"seed": 1}), {FIT}),
     "the query": (lambda project: project.configure(query=QuerySpec(uncertainty="min_max")), set()),
@@ -138,7 +139,7 @@ OTHERS = {
     },
     FeatureSpec: {
         "definition": "ilastik", "resolution": "full", "families": ("gaussian",), "sigmas": (0.7,), "sigmas_2d": (0.7,),
-        "left_out": (("hessian", 0.7),), "statistics": ("mean",), "own": ("shape",), "context": 1, "regions": (4,),
+        "left_out": (("hessian", 0.7),), "statistics": ("mean",), "own": ("shape",), "context": 3, "regions": (4,),
     },
     ClassifierSpec: {
         "n_trees": 7, "min_samples_leaf": 7, "max_features": "all", "balanced": False, "autocontext": False,

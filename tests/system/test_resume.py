@@ -113,7 +113,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_the_context_of_a_large_table_is_computed_once(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     with Project.open(cells, executor=SerialExecutor()) as project:
-        project.configure(features={"regions": (1, 4)})
+        project.configure(features={"context": 2, "regions": (1, 4)})
         whole = np.asarray(project.features().values).copy()
     computed = ["features of neighbours, step 1", "features of neighbours, step 2"]
     computed += ["features of the region, within 1 steps", "features of the region, within 4 steps"]

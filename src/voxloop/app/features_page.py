@@ -31,7 +31,7 @@ FAMILY_NAMES: dict[FeatureFamily, str] = {
     "structure_tensor": "texture (structure tensor)",
     "hessian": "lines and sheets (Hessian)",
 }
-REGIONS = (8, 32)  # what the box stands for: docs/decisions/0027-regions.md
+REGIONS = FeatureSpec().regions  # what the box stands for
 _STATISTICS: dict[Statistic, str] = {
     "mean": "mean",
     "std": "spread",
@@ -133,9 +133,7 @@ class FeaturesPage(StagePage):
         self.context.valueChanged.connect(lambda _steps: self._choose())
         form.addRow("Surroundings, in steps", self.context)
         self.regions = self._check("The region around as well")
-        self.regions.setToolTip(
-            f"averages over {REGIONS[0]} and {REGIONS[1]} steps, hardly across edges: once many objects are labelled"
-        )
+        self.regions.setToolTip("averages over many steps that hardly cross edges: what the supervoxel is a part of")
         form.addRow(self.regions)
         self.box.addWidget(group)
 

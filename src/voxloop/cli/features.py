@@ -15,7 +15,7 @@ examples:
   voxloop features cells.voxloop
   voxloop features cells.voxloop --sigmas 0.7 1 1.6 3.5 --definition ilastik
   voxloop features cells.voxloop --own shape boundary --volume probabilities.h5
-  voxloop features cells.voxloop --context 0 --regions 8 32    # for structures that are labelled in many places
+  voxloop features cells.voxloop --context 2 --regions         # neighbours only, not the region
   voxloop features cells.voxloop --suggest                     # which are worth it, for the labels there are
 """
 
@@ -48,11 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--own", nargs="+", help="some of shape boundary position: what a supervoxel is by itself (default: none)"
     )
     parser.add_argument(
-        "--context", type=int, metavar="STEPS", help="describe the surroundings so many steps away, too (default: 2)"
+        "--context", type=int, metavar="STEPS", help="describe the surroundings so many steps away, too (default: 1)"
     )
     parser.add_argument(
         "--regions", type=int, nargs="*", metavar="STEPS",
-        help="and the region that a supervoxel lies in, within so many steps, such as 8 32 (default: none)",
+        help="and the region that a supervoxel lies in, within so many steps, such as 8 32; none after it: not (default: 16)",
     )  # fmt: skip
     parser.add_argument(
         "--volume", action="append", default=[], metavar="FILE",
