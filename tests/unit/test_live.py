@@ -40,7 +40,7 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     with made as project:
         project.configure(
             slic=SlicSpec(n_segments=800),
-            features=FeatureSpec(sigmas=(1.0,), families=("gaussian",), context=0),
+            features=FeatureSpec(sigmas=(1.0,), families=("gaussian",), context=0, regions=()),
             classifier={"n_trees": 10, "smoothing": 1, "autocontext": request.param},
         )
         yield project
