@@ -39,7 +39,7 @@ def paint_and_check(project: Project, painted: dict[str, int]) -> None:
         project.export("segmentation", project.folder.parent / f"s{index}.tif", image=index, overwrite=True)
         found = np.asarray(open_volume(project.folder.parent / f"s{index}.tif").data)
         for class_id, half in enumerate(HALVES.values(), start=1):
-            assert (found[half] == class_id).mean() > 0.9, index
+            assert (found[half] == class_id).mean() > 0.85, index
 
 
 @pytest.fixture
