@@ -278,7 +278,7 @@ def test_features_that_are_no_table(tmp_path: Path, write_ilp) -> None:
     assert made.notes[:2] == ("filter 'Vesselness' is not known", "not computed at so small a sigma: hessian at 0.3")
     with Project.open(made.project) as project:
         assert project.specs.features == made.features
-        project.configure(slic={"size": 20.0}, features={"statistics": ("mean",), "context": 0})
+        project.configure(slic={"size": 20.0}, features={"statistics": ("mean",), "context": 0, "regions": ()})
         assert project.features().names == (
             "gaussian sigma=0.3 mean", "hessian_1 sigma=1.6 2d mean", "hessian_2 sigma=1.6 2d mean"
         )  # fmt: skip
