@@ -11,11 +11,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from voxloop.kernels.part import part
-from voxloop.kernels.simd_taps import aligned, sum_taps
+from voxloop.kernels.simd_taps import aligned, sum_taps, sum_taps_rows
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
+ROWS = 8  # convolved together along y
 RUN = 256  # voxels convolved at a time along z: a column of them stays in the second-level cache
 # Planes may be a power of two apart, and then few of their lines can be in a cache side by side: where more planes than
 # that on each side are needed, columns of them are copied.
@@ -59,8 +60,9 @@ def smooth_z(src: Float32, taps: Float32, rows: Int64, step: int, out: Float32, 
             for z in range(src.shape[0]):
                 _copy(flat[z * size + start : z * size + start + length], column[z * RUN : z * RUN + length])
         base = 0 if copied else start
-        for z in range(out.shape[0]):
-            sum_taps(target, z * out_size + at + start, length, column, base, offsets, radius + z * step, taps, radius)
+        sum_taps_rows(
+            target, at + start, out_size, column, base, out.shape[0], length, offsets, radius, step, taps, radius
+        )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -80,8 +82,8 @@ def smooth_yx(
     for i in range(offsets_x.size):
         offsets_x[i] = i % step_x * part + i // step_x
     voxels, target = src.reshape(-1), out.reshape(-1)
-    along_y = np.empty(width, np.float32)
-    extended = np.zeros(part * step_x, np.float32)
+    width_x = part * step_x
+    along_y, extended = np.empty(ROWS * width, np.float32), np.zeros(ROWS * width_x, np.float32)
     # Between the mirrored ends the table counts up: that part is copied, not looked up.
     low = 0
     while low < columns.size - 1 and columns[low + 1] != columns[low] + 1:
@@ -90,20 +92,24 @@ def smooth_yx(
     while high < columns.size and columns[high] == columns[high - 1] + 1:
         high += 1
     for z in range(out.shape[0]):
-        for y in range(n_y):
-            first = z * src.shape[1] * width
-            sum_taps(along_y, 0, width, voxels, first, offsets_y, radius_y + y * step_y, taps_y, radius_y)
-            if step_x == 1:
-                for x in range(low):
-                    extended[x] = along_y[columns[x]]
-                _copy(along_y[columns[low] : columns[low] + high - low], extended[low:high])
-                for x in range(high, columns.size):
-                    extended[x] = along_y[columns[x]]
-            else:
-                for i in range(step_x):
-                    for x in range((columns.size - i + step_x - 1) // step_x):
-                        extended[i * part + x] = along_y[columns[x * step_x + i]]
-            sum_taps(target, (z * n_y + y) * n_x, n_x, extended, 0, offsets_x, radius_x, taps_x, radius_x)
+        first = z * src.shape[1] * width
+        for y in range(0, n_y, ROWS):
+            n_rows, centre = min(ROWS, n_y - y), radius_y + y * step_y
+            sum_taps_rows(along_y, 0, width, voxels, first, n_rows, width, offsets_y, centre, step_y, taps_y, radius_y)
+            for i in range(n_rows):
+                row, mirrored_row = along_y[i * width : (i + 1) * width], extended[i * width_x : (i + 1) * width_x]
+                if step_x == 1:
+                    for x in range(low):
+                        mirrored_row[x] = row[columns[x]]
+                    _copy(row[columns[low] : columns[low] + high - low], mirrored_row[low:high])
+                    for x in range(high, columns.size):
+                        mirrored_row[x] = row[columns[x]]
+                else:
+                    for k in range(step_x):
+                        for x in range((columns.size - k + step_x - 1) // step_x):
+                            mirrored_row[k * part + x] = row[columns[x * step_x + k]]
+            to = (z * n_y + y) * n_x
+            sum_taps(target, to, n_x, extended, 0, width_x, n_rows, n_x, offsets_x, radius_x, taps_x, radius_x)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})

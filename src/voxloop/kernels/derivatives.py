@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from voxloop.kernels.eigenvalues import eigenvalues_2x2, eigenvalues_3x3
 from voxloop.kernels.part import part
-from voxloop.kernels.simd_taps import sum_taps, sum_taps_2, sum_taps_3
+from voxloop.kernels.simd_taps import sum_taps, sum_taps_2, sum_taps_3, sum_taps_rows
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
 BAND = 512  # voxels worked on together, about
+TOGETHER = 4  # rows or planes that `sum_taps_rows` sums together
+COLUMN = 256  # voxels of each of as many planes worked on together
 # Components (z, y, x) of the gradient whose products are the entries of the structure tensor.
 PAIRS_3D = np.array(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
 PAIRS_2D = np.array(((1, 1), (2, 2), (1, 2)))
@@ -36,12 +38,34 @@ def _offsets(radius: int, stride: int) -> Int64:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def second_order_3d(
-    src: Float32, start: int, taps_z: Float32, taps_y: Float32, taps_x: Float32, out: Float32, eigenvalues: Float32
+    src: Float32,
+    start: int,
+    taps_z: Float32,
+    taps_y: Float32,
+    taps_x: Float32,
+    narrow_z: Float32,
+    narrow_y: Float32,
+    narrow_x: Float32,
+    out: Float32,
+    eigenvalues: Float32,
 ) -> None:
-    """Write Gaussian, Laplacian, gradient magnitude into `out`, Hessian eigenvalues into `eigenvalues`: (3, z, y, x).
+    """Write Gaussian, Laplacian, gradient magnitude and difference of Gaussians, and the eigenvalues of the Hessian.
 
-    `src` has margins of equal size on both sides along y and x; the first plane of `out` is centred on its plane
-    `start`. The 19 one-dimensional convolutions stay in the cache: the three along z are planes, the others bands.
+    The 19 one-dimensional convolutions, and 3 of the narrow Gaussian, stay in the cache: those along z are planes, the
+    others bands.
+
+    Parameters
+    ----------
+    src
+        (z, y, x) float32 with margins of equal size on both sides along y and x.
+    start
+        The plane of `src` that the first plane of `out` is centred on.
+    taps_z, taps_y, taps_x
+        (3, r + 1) half kernels: Gaussian, first and second derivative.
+    narrow_z, narrow_y, narrow_x
+        Half kernels of the Gaussian to be taken from the first one; if they are empty, the difference is not written.
+    out, eigenvalues
+        (4, z, y, x) and (3, z, y, x) float32.
     """
     _, n_z, n_y, n_x = out.shape
     s_y, s_x = src.shape[1], src.shape[2]
@@ -54,28 +78,38 @@ def second_order_3d(
     scalars, values = out.reshape(-1), eigenvalues.reshape(-1)
     band = min(max(1, BAND // s_x), n_y)
     w, t = band * s_x, band * n_x
-    planes, rows, terms = np.empty(3 * size, np.float32), np.empty(6 * w, np.float32), np.empty(10 * t, np.float32)
+    n_planes = 3 if narrow_z.size == 0 else 4
+    planes, rows = np.empty(n_planes * size, np.float32), np.empty(7 * w, np.float32)
+    terms = np.empty(11 * t, np.float32)
     for z in range(n_z):
-        sum_taps_3(planes, 0, size, 2 * size, size, voxels, (start + z) * size, off_z, r_z, on_z, r_z)
+        at = (start + z) * size
+        sum_taps_3(planes, 0, size, 2 * size, 0, voxels, at, 0, 1, size, off_z, r_z, on_z, r_z)
+        if n_planes == 4:
+            sum_taps(planes, 3 * size, 0, voxels, at, 0, 1, size, off_z, r_z, narrow_z, narrow_z.size - 1)
         for y in range(0, n_y, band):
             n_rows = min(band, n_y - y)
-            base, length = (y + m_y) * s_x, n_rows * s_x
-            sum_taps_3(rows, 0, w, 2 * w, length, planes, base, off_y, r_y, on_y, r_y)
-            sum_taps_2(rows, 3 * w, 4 * w, length, planes, size + base, off_y, r_y, on_y, r_y)
-            sum_taps(rows, 5 * w, length, planes, 2 * size + base, off_y, r_y, on_y, r_y)
-            for i in range(n_rows):
-                a, b = i * n_x, i * s_x + m_x
-                # Terms: smooth, d_x, d_y, d_z, xx, yy, zz, yx, zx, zy.
-                sum_taps_3(terms, a, t + a, 4 * t + a, n_x, rows, b, off_x, r_x, on_x, r_x)
-                sum_taps_2(terms, 2 * t + a, 7 * t + a, n_x, rows, w + b, off_x, r_x, on_x, r_x)
-                sum_taps(terms, 5 * t + a, n_x, rows, 2 * w + b, off_x, r_x, on_x, r_x)
-                sum_taps_2(terms, 3 * t + a, 8 * t + a, n_x, rows, 3 * w + b, off_x, r_x, on_x, r_x)
-                sum_taps(terms, 9 * t + a, n_x, rows, 4 * w + b, off_x, r_x, on_x, r_x)
-                sum_taps(terms, 6 * t + a, n_x, rows, 5 * w + b, off_x, r_x, on_x, r_x)
+            at, length = (y + m_y) * s_x, n_rows * s_x
+            sum_taps_3(rows, 0, w, 2 * w, 0, planes, at, 0, 1, length, off_y, r_y, on_y, r_y)
+            sum_taps_2(rows, 3 * w, 4 * w, 0, planes, size + at, 0, 1, length, off_y, r_y, on_y, r_y)
+            sum_taps(rows, 5 * w, 0, planes, 2 * size + at, 0, 1, length, off_y, r_y, on_y, r_y)
+            # Terms: smooth, d_x, d_y, d_z, xx, yy, zz, yx, zx, zy, and the narrow Gaussian.
+            sum_taps_3(terms, 0, t, 4 * t, n_x, rows, m_x, s_x, n_rows, n_x, off_x, r_x, on_x, r_x)
+            sum_taps_2(terms, 2 * t, 7 * t, n_x, rows, w + m_x, s_x, n_rows, n_x, off_x, r_x, on_x, r_x)
+            sum_taps(terms, 5 * t, n_x, rows, 2 * w + m_x, s_x, n_rows, n_x, off_x, r_x, on_x, r_x)
+            sum_taps_2(terms, 3 * t, 8 * t, n_x, rows, 3 * w + m_x, s_x, n_rows, n_x, off_x, r_x, on_x, r_x)
+            sum_taps(terms, 9 * t, n_x, rows, 4 * w + m_x, s_x, n_rows, n_x, off_x, r_x, on_x, r_x)
+            sum_taps(terms, 6 * t, n_x, rows, 5 * w + m_x, s_x, n_rows, n_x, off_x, r_x, on_x, r_x)
+            if n_planes == 4:
+                r = narrow_y.size - 1
+                sum_taps(rows, 6 * w, 0, planes, 3 * size + at, 0, 1, length, off_y, r_y, narrow_y, r)
+                r = narrow_x.size - 1
+                sum_taps(terms, 10 * t, n_x, rows, 6 * w + m_x, s_x, n_rows, n_x, off_x, r_x, narrow_x, r)
             a, n = (z * n_y + y) * n_x, n_rows * n_x
             b = a + volume
             c = b + volume
             _fill_scalars(terms, t, scalars[a : a + n], scalars[b : b + n], scalars[c : c + n])
+            if n_planes == 4:
+                _subtract(terms[:n], terms[10 * t : 10 * t + n], scalars[c + volume : c + volume + n])
             eigenvalues_3x3(
                 terms[6 * t : 6 * t + n],
                 terms[5 * t : 5 * t + n],
@@ -101,9 +135,23 @@ def _fill_scalars(terms: Float32, t: int, smooth: Float32, laplacian: Float32, m
         magnitude[i] = np.sqrt(d_z[i] * d_z[i] + d_y[i] * d_y[i] + d_x[i] * d_x[i])
 
 
+@part(error_model="numpy")
+def _subtract(wide: Float32, narrow: Float32, out: Float32) -> None:
+    """Write the difference of Gaussians of a run."""
+    for i in range(out.size):
+        out[i] = wide[i] - narrow[i]
+
+
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def second_order_2d(
-    src: Float32, start: int, taps_y: Float32, taps_x: Float32, out: Float32, eigenvalues: Float32
+    src: Float32,
+    start: int,
+    taps_y: Float32,
+    taps_x: Float32,
+    narrow_y: Float32,
+    narrow_x: Float32,
+    out: Float32,
+    eigenvalues: Float32,
 ) -> None:
     """Write the responses of `second_order_3d` slice by slice; there are two eigenvalues."""
     _, n_z, n_y, n_x = out.shape
@@ -113,15 +161,16 @@ def second_order_2d(
     off_y, off_x = _offsets(r_y, s_x), _offsets(r_x, 1)
     voxels, on_y, on_x = src.reshape(-1), taps_y.reshape(-1), taps_x.reshape(-1)
     scalars, values, volume = out.reshape(-1), eigenvalues.reshape(-1), n_z * n_y * n_x
-    rows, terms = np.empty(3 * s_x, np.float32), np.empty(6 * n_x, np.float32)
+    rows, terms = np.empty(4 * s_x, np.float32), np.empty(7 * n_x, np.float32)
     smooth, d_x, xx = terms[:n_x], terms[n_x : 2 * n_x], terms[2 * n_x : 3 * n_x]
-    d_y, yx, yy = terms[3 * n_x : 4 * n_x], terms[4 * n_x : 5 * n_x], terms[5 * n_x :]
+    d_y, yx, yy = terms[3 * n_x : 4 * n_x], terms[4 * n_x : 5 * n_x], terms[5 * n_x : 6 * n_x]
     for z in range(n_z):
         for y in range(n_y):
-            sum_taps_3(rows, 0, s_x, 2 * s_x, s_x, voxels, ((start + z) * s_y + y + m_y) * s_x, off_y, r_y, on_y, r_y)
-            sum_taps_3(terms, 0, n_x, 2 * n_x, n_x, rows, m_x, off_x, r_x, on_x, r_x)
-            sum_taps_2(terms, 3 * n_x, 4 * n_x, n_x, rows, s_x + m_x, off_x, r_x, on_x, r_x)
-            sum_taps(terms, 5 * n_x, n_x, rows, 2 * s_x + m_x, off_x, r_x, on_x, r_x)
+            base = ((start + z) * s_y + y + m_y) * s_x
+            sum_taps_3(rows, 0, s_x, 2 * s_x, 0, voxels, base, 0, 1, s_x, off_y, r_y, on_y, r_y)
+            sum_taps_3(terms, 0, n_x, 2 * n_x, 0, rows, m_x, 0, 1, n_x, off_x, r_x, on_x, r_x)
+            sum_taps_2(terms, 3 * n_x, 4 * n_x, 0, rows, s_x + m_x, 0, 1, n_x, off_x, r_x, on_x, r_x)
+            sum_taps(terms, 5 * n_x, 0, rows, 2 * s_x + m_x, 0, 1, n_x, off_x, r_x, on_x, r_x)
             a = (z * n_y + y) * n_x
             b = a + volume
             c = b + volume
@@ -130,6 +179,12 @@ def second_order_2d(
                 gaussian[x] = smooth[x]
                 laplacian[x] = yy[x] + xx[x]
                 magnitude[x] = np.sqrt(d_y[x] * d_y[x] + d_x[x] * d_x[x])
+            if narrow_y.size > 0:
+                r = narrow_y.size - 1
+                sum_taps(rows, 3 * s_x, 0, voxels, base, 0, 1, s_x, off_y, r_y, narrow_y, r)
+                r = narrow_x.size - 1
+                sum_taps(terms, 6 * n_x, 0, rows, 3 * s_x + m_x, 0, 1, n_x, off_x, r_x, narrow_x, r)
+                _subtract(smooth, terms[6 * n_x :], scalars[c + volume : c + volume + n_x])
             eigenvalues_2x2(yy, xx, yx, values[a : a + n_x], values[b : b + n_x])
 
 
@@ -143,7 +198,7 @@ def _gradient_plane(
     signs_x: Float32,
     gradient: Float32,
 ) -> None:
-    """Write the gradient (z, y, x) of a plane into `gradient`, a component after the other and room for one more row.
+    """Write the gradient (z, y, x) of a plane into `gradient`, a component after the other and room for one more.
 
     `planes` are, one behind the other, the plane smoothed along z and derived along z, with margins, rows `s_x` apart.
     """
@@ -154,15 +209,21 @@ def _gradient_plane(
     off_y, off_x = _offsets(r_y, s_x), _offsets(r_x, 1)
     on_y, on_x = taps_y.reshape(-1), taps_x.reshape(-1)
     n = n_y * n_x
-    rows = np.empty(3 * s_x, np.float32)
-    for y in range(n_y):
-        base = (y + m_y) * s_x
-        sum_taps_2(rows, 0, s_x, s_x, planes, base, off_y, r_y, on_y, r_y)
-        sum_taps(rows, 2 * s_x, s_x, planes, size + base, off_y, r_y, on_y, r_y)
+    band = min(max(1, BAND // s_x), n_y)
+    w = band * s_x
+    rows = np.empty(3 * w, np.float32)
+    for y in range(0, n_y, band):
+        n_rows = min(band, n_y - y)
+        at, length = (y + m_y) * s_x, n_rows * s_x
+        sum_taps_2(rows, 0, w, 0, planes, at, 0, 1, length, off_y, r_y, on_y, r_y)
+        sum_taps(rows, 2 * w, 0, planes, size + at, 0, 1, length, off_y, r_y, on_y, r_y)
         a = y * n_x
-        sum_taps(gradient, a, n_x, rows, 2 * s_x + m_x, off_x, r_x, on_x, r_x)
-        sum_taps(gradient, n + a, n_x, rows, s_x + m_x, off_x, r_x, on_x, r_x)
-        sum_taps_2(gradient, 3 * n, 2 * n + a, n_x, rows, m_x, off_x, r_x, on_x, r_x)
+        sum_taps(gradient, a, n_x, rows, 2 * w + m_x, s_x, n_rows, n_x, off_x, r_x, on_x, r_x)
+        sum_taps(gradient, n + a, n_x, rows, w + m_x, s_x, n_rows, n_x, off_x, r_x, on_x, r_x)
+        # The Gaussian of what is smooth is not asked for, and is written where nothing is read.
+        sum_taps_2(gradient, 3 * n, 2 * n + a, n_x, rows, m_x, s_x, n_rows, n_x, off_x, r_x, on_x, r_x)
+    for y in range(n_y):
+        a = y * n_x
         if signs_y[y] < 0:
             for i in range(n + a, n + a + n_x):
                 gradient[i] = -gradient[i]
@@ -187,8 +248,11 @@ def _smooth_products(
     n = g_y * g_x
     r_y, r_x = outer_y.size - 1, outer_x.size - 1
     n_y, n_x = g_y - 2 * r_y, g_x - 2 * r_x
-    off_y, off_x = _offsets(r_y, g_x), _offsets(r_x, 1)
-    band = max(1, BAND // g_x)
+    off_x = _offsets(r_x, 1)
+    rows = np.empty(g_y, np.int64)
+    for y in range(g_y):
+        rows[y] = y * g_x
+    band = max(TOGETHER, BAND // g_x // TOGETHER * TOGETHER)
     product, along_y = np.empty(n, np.float32), np.empty(band * g_x, np.float32)
     for k in range(len(pairs)):
         a, b = gradient[pairs[k, 0] * n : (pairs[k, 0] + 1) * n], gradient[pairs[k, 1] * n : (pairs[k, 1] + 1) * n]
@@ -197,9 +261,8 @@ def _smooth_products(
         first = at + k * stride
         for y in range(0, n_y, band):
             n_rows = min(band, n_y - y)
-            sum_taps(along_y, 0, n_rows * g_x, product, (y + r_y) * g_x, off_y, r_y, outer_y, r_y)
-            for row in range(n_rows):
-                sum_taps(out, first + (y + row) * n_x, n_x, along_y, row * g_x + r_x, off_x, r_x, outer_x, r_x)
+            sum_taps_rows(along_y, 0, g_x, product, 0, n_rows, g_x, rows, y + r_y, 1, outer_y, r_y)
+            sum_taps(out, first + y * n_x, n_x, along_y, r_x, g_x, n_rows, n_x, off_x, r_x, outer_x, r_x)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -252,7 +315,7 @@ def structure_tensor_3d(
         offsets[i] = (start + i) % slots * n_y * n_x
     # Flat arrays, of which numba compiles one kind.
     voxels, on_z, kept, values = src.reshape(-1), taps_z.reshape(-1), ring.reshape(-1), eigenvalues.reshape(-1)
-    terms, volume = np.empty(6 * BAND, np.float32), n_z * n_y * n_x
+    terms, volume = np.empty(6 * TOGETHER * COLUMN, np.float32), n_z * n_y * n_x
     # Rows in strips: all that a strip needs of the ring stays in the second-level cache, unless rows that strips share
     # would cost more than that gains.
     reach_y = outer_y.size - 1
@@ -262,9 +325,10 @@ def structure_tensor_3d(
         signs = signs_y[y : y + n_rows + 2 * reach_y]
         part = (signs.size + 2 * margin_y) * s_x
         planes = np.empty(2 * part, np.float32)
-        gradient = np.empty(3 * signs.size * signs_x.size + signs_x.size, np.float32)
+        gradient = np.empty(4 * signs.size * signs_x.size, np.float32)
         for t in new_planes:
-            sum_taps_2(planes, 0, part, part, voxels, (t + margin_z) * size + y * s_x, off_z, r_z, on_z, r_z)
+            at = (t + margin_z) * size + y * s_x
+            sum_taps_2(planes, 0, part, 0, voxels, at, 0, 1, part, off_z, r_z, on_z, r_z)
             _gradient_plane(planes, s_x, taps_y, taps_x, signs, signs_x, gradient)
             if signs_z[t] < 0:
                 for i in range(signs.size * signs_x.size):
@@ -273,27 +337,35 @@ def structure_tensor_3d(
             _smooth_products(
                 gradient, signs.size, signs_x.size, PAIRS_3D, outer_y, outer_x, kept, at, slots * n_y * n_x
             )
-        for a in range(y * n_x, (y + n_rows) * n_x, BAND):
-            b = min(a + BAND, (y + n_rows) * n_x)
-            n = b - a
-            for z in range(n_z):
+        for a in range(y * n_x, (y + n_rows) * n_x, COLUMN):
+            n = min(COLUMN, (y + n_rows) * n_x - a)
+            for z in range(0, n_z, TOGETHER):
+                n_planes = min(TOGETHER, n_z - z)
                 for k in range(6):
-                    base = k * slots * n_y * n_x + a
-                    sum_taps(terms, k * BAND, n, kept, base, offsets, z + reach, outer_z, reach)
-                first = z * n_y * n_x + a
-                second = first + volume
-                third = second + volume
-                eigenvalues_3x3(
-                    terms[:n],
-                    terms[BAND : BAND + n],
-                    terms[2 * BAND : 2 * BAND + n],
-                    terms[3 * BAND : 3 * BAND + n],
-                    terms[4 * BAND : 4 * BAND + n],
-                    terms[5 * BAND : 5 * BAND + n],
-                    values[first : first + n],
-                    values[second : second + n],
-                    values[third : third + n],
-                )
+                    base, to = k * slots * n_y * n_x + a, k * TOGETHER * COLUMN
+                    sum_taps_rows(terms, to, COLUMN, kept, base, n_planes, n, offsets, z + reach, 1, outer_z, reach)
+                for i in range(n_planes):
+                    first = (z + i) * n_y * n_x + a
+                    second = first + volume
+                    third = second + volume
+                    eigenvalues_3x3(
+                        _term(terms, 0, i)[:n],
+                        _term(terms, 1, i)[:n],
+                        _term(terms, 2, i)[:n],
+                        _term(terms, 3, i)[:n],
+                        _term(terms, 4, i)[:n],
+                        _term(terms, 5, i)[:n],
+                        values[first : first + n],
+                        values[second : second + n],
+                        values[third : third + n],
+                    )
+
+
+@part(error_model="numpy")
+def _term(terms: Float32, k: int, plane: int) -> Float32:
+    """Return a column of entry `k` of the structure tensor in one of the planes that are worked on together."""
+    first = (k * TOGETHER + plane) * COLUMN
+    return terms[first : first + COLUMN]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -314,7 +386,7 @@ def structure_tensor_2d(
     s_x, size = src.shape[2], src.shape[1] * src.shape[2]
     flat, values, volume = src.reshape(-1), eigenvalues.reshape(-1), n_z * n_plane
     planes = np.zeros(2 * size, np.float32)  # nothing is derived along z
-    gradient = np.empty(3 * g_y * g_x + g_x, np.float32)
+    gradient = np.empty(4 * g_y * g_x, np.float32)
     tensor = np.empty(3 * n_plane, np.float32)
     first = int(np.int64(0))  # not a literal, for which the kernel would be compiled once more
     for z in range(n_z):
