@@ -207,9 +207,11 @@ class _LatticeResponses:
         """Return the responses on a box of voxels, interpolated linearly."""
         low_z, high_z, share_z = self._neighbours(0, box)
         low_y, high_y, share_y = self._neighbours(1, box)
-        low_x, high_x, share_x = self._neighbours(2, box)
+        low_x, _, share_x = self._neighbours(2, box)
         out = np.empty((len(self.values), *box.shape), np.float32)
-        convolve.interpolate(self.values, low_z, high_z, share_z, low_y, high_y, share_y, low_x, high_x, share_x, out)
+        convolve.interpolate(
+            self.values, low_z, high_z, share_z, low_y, high_y, share_y, low_x, self.steps[2], share_x, out
+        )
         return out
 
     def _neighbours(self, axis: int, box: Box) -> tuple[Table, Table, Field]:

@@ -84,6 +84,10 @@ class Collected:
         if self.histogram.shape[1]:
             pooling.add_histogram(responses, starts, numbers, bins.low, np.float32(1) / bins.width, self.histogram)
 
+    def of(self, rows: Int64) -> Collected:
+        """Return what is known of the supervoxels in `rows`."""
+        return Collected(**{name: array[rows] for name, array in vars(self).items()})
+
     def merge(self, rows: Int64, other: Collected) -> None:
         """Add what is known of other voxels of the supervoxels in `rows`, each named once."""
         self.sums[rows] += other.sums
@@ -177,24 +181,30 @@ class Table:
 
     def add(self, part: BlockStatistics) -> None:
         """Merge what a block knows, and write the rows of supervoxels that are complete with it."""
-        indices = part.ids - 1
+        # Most supervoxels lie in one block: they need not be kept and merged.
+        whole = part.counts == self._sizes[part.ids - 1]
+        self._write(part.ids[whole] - 1, part.groups, np.flatnonzero(whole), part.counts[whole])
+        cut = np.flatnonzero(~whole)
+        indices = part.ids[cut] - 1
         slots = self._take_slots(indices)
-        self._counts[slots] += part.counts
+        self._counts[slots] += part.counts[cut]
         for kept, new in zip(self._kept, part.groups, strict=True):
-            kept.merge(slots, new)
+            kept.merge(slots, new.of(cut))
         complete = self._counts[slots] == self._sizes[indices]
         done = slots[complete]
-        if done.size:
-            counts = self._counts[done]
-            columns = [
-                kept.columns(done, counts, self._statistics, b) for kept, b in zip(self._kept, self._bins, strict=True)
-            ]
-            self._out[indices[complete]] = np.concatenate(columns, axis=1)
-            for kept in self._kept:
-                kept.forget(done)
-            self._counts[done] = 0
-            self._slots[indices[complete]] = -1
-            self._free = np.concatenate([self._free, done])
+        self._write(indices[complete], self._kept, done, self._counts[done])
+        for kept in self._kept:
+            kept.forget(done)
+        self._counts[done] = 0
+        self._slots[indices[complete]] = -1
+        self._free = np.concatenate([self._free, done])
+
+    def _write(self, indices: Int64, groups: Sequence[Collected], rows: Int64, counts: Int64) -> None:
+        """Write the supervoxels that lie in `rows` of each group."""
+        columns = [
+            group.columns(rows, counts, self._statistics, bins) for group, bins in zip(groups, self._bins, strict=True)
+        ]
+        self._out[indices] = np.concatenate(columns, axis=1)
 
     def close(self) -> None:
         """Raise `InputError` if a supervoxel has another number of voxels than was said."""

@@ -122,13 +122,14 @@ def interpolate(
     high_y: Int64,
     shares_y: Float32,
     low_x: Int64,
-    high_x: Int64,
+    step_x: int,
     shares_x: Float32,
     out: Float32,
 ) -> None:
     """Interpolate `src` (k, z', y', x') linearly into `out` (k, z, y, x).
 
-    Output plane z lies between the source planes `low_z[z]` and `high_z[z]`, at the share `shares_z[z]` of the way.
+    Output plane z lies between the source planes `low_z[z]` and `high_z[z]`, at the share `shares_z[z]` of the way;
+    rows likewise, and columns between `low_x[x]` and the next one, at shares that repeat after `step_x` columns.
     """
     line = np.empty(src.shape[3], np.float32)
     for k in range(out.shape[0]):
@@ -143,6 +144,14 @@ def interpolate(
                     far = c[x] + t_y * (d[x] - c[x])
                     line[x] = near + t_z * (far - near)
                 row = out[k, z, y]
-                for x in range(row.size):
-                    low = line[low_x[x]]
-                    row[x] = low + shares_x[x] * (line[high_x[x]] - low)
+                for first in range(min(step_x, row.size)):
+                    # Columns at the same share: their neighbours lie side by side, and need not be looked up.
+                    share, low, n = shares_x[first], low_x[first], (row.size - first + step_x - 1) // step_x
+                    near_x = line[low : low + n]
+                    if share == 0:
+                        for i in range(n):
+                            row[first + i * step_x] = near_x[i]
+                    else:
+                        far_x = line[low + 1 : low + 1 + n]
+                        for i in range(n):
+                            row[first + i * step_x] = near_x[i] + share * (far_x[i] - near_x[i])
