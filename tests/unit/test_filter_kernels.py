@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -38,10 +40,11 @@ def test_interpolation_is_exact_for_a_plane(compiled: bool) -> None:
     z, y, x = np.indices((3, 3, 4)).astype(np.float32) * 2
     source = (1.0 + z - 2 * y + 3 * x)[np.newaxis].astype(np.float32)
     out = np.empty((1, 4, 4, 6), np.float32)
-    tables = []
+    tables: list[Any] = []
     for n in (4, 4, 6):
         position = np.arange(n)
         tables += [position // 2, position // 2 + 1, ((position % 2) / 2).astype(np.float32)]
+    tables[7] = 2  # columns follow the lattice
     (convolve.interpolate if compiled else python_source(convolve.interpolate))(source, *tables, out)
     z, y, x = np.indices((4, 4, 6))
     np.testing.assert_allclose(out[0], 1.0 + z - 2 * y + 3 * x, atol=1e-6)
