@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from voxloop.app.look_up import HatchView, IdSlices, OutlineView, OutsideView, TableView
-from voxloop.supervoxels.outlines import boundaries, hatch
+from voxloop.supervoxels.outlines import boundaries, hatch, ring
 
 IDS = np.random.default_rng(0).integers(0, 5, (6, 7, 9)).astype(np.uint32)
 SLICES = [
@@ -43,7 +43,8 @@ def test_outlines_and_hatch_are_those_of_the_slice(key: tuple[int | slice, ...])
     ids = IdSlices(IDS)
     assert np.array_equal(OutlineView(ids)[key], boundaries(IDS[key]))
     table = np.array([0, 1, 0, 1, 2], np.uint8)
-    expected = np.where(hatch(IDS[key] == 4, period=3), 2, hatch(np.isin(IDS[key], (1, 3))))
+    marked = boundaries(IDS[key] == 4) | ring(IDS[key] == 4)
+    expected = np.where(marked, 2, hatch(np.isin(IDS[key], (1, 3))))
     assert np.array_equal(HatchView(ids, table)[key], expected)
     assert np.array_equal(OutsideView(ids)[key], IDS[key] == 0)
 

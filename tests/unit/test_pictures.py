@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from voxloop.errors import InputError
 from voxloop.samples import phantom
@@ -29,7 +30,7 @@ from voxloop.simulate.pictures import (
     round_length,
     tint,
 )
-from voxloop.supervoxels.outlines import boundaries, hatch
+from voxloop.supervoxels.outlines import boundaries, hatch, ring
 
 CYAN = (0, 255, 255)
 YELLOW = (240, 228, 66)
@@ -65,6 +66,20 @@ def test_hatch_of_a_square_counted() -> None:
     stripes = sum((row + column) % 6 == 0 for row in range(5, 15) for column in range(5, 15))
     assert drawn.sum() == outline + stripes
     assert not drawn[~region].any()
+
+
+@given(hnp.arrays(bool, (9, 12), elements=st.sampled_from([False] * 9 + [True])), st.integers(1, 5))
+def test_a_ring_is_as_far_from_its_piece_everywhere(region: np.ndarray, distance: int) -> None:
+    pieces, n = ndimage.label(region, structure=np.ones((3, 3)))
+    expected = np.zeros(region.shape, bool)
+    for number in range(1, n + 1):
+        there = np.argwhere(pieces == number)
+        pixels = np.moveaxis(np.indices(region.shape), 0, -1)
+        nearest = np.array([[np.hypot(*(there - at).T).min() for at in row] for row in pixels])
+        expected |= (distance - 1 < nearest) & (nearest <= distance)
+    assert np.array_equal(ring(region, distance=distance), expected)
+    with pytest.raises(InputError, match="at least 1 pixel"):
+        ring(region, distance=0)
 
 
 def test_hatch_does_not_outline_the_border_of_the_slice() -> None:

@@ -391,7 +391,7 @@ class LabelPage(Page):
             self.suggestion.setText("Takes you to the slice where labels help most.")
         else:
             self.suggestion.setText(
-                f"<b>{_AXES[found.axis]} = {found.index}</b>: {found.reason}. Label the white ones."
+                f"<b>{_AXES[found.axis]} = {found.index}</b>: {found.reason}. Label the ringed ones."
             )
 
     def _show_review(self) -> None:
@@ -402,7 +402,7 @@ class LabelPage(Page):
         if is_asking:
             name = self.controller.need_project().class_names.get(queue.predicted_class, "?")
             self.question.setText(
-                f"<b>{queue.position + 1}/{len(queue.ids)}</b>: is the white one <b>{name}</b> "
+                f"<b>{queue.position + 1}/{len(queue.ids)}</b>: is the ringed one <b>{name}</b> "
                 f"({queue.confidence[queue.position]:.0%})? Or press the key of its class."
             )
         elif queue is not None:

@@ -223,7 +223,7 @@ class ProjectLayers:
                 adapter.refresh(layer)
 
     def point_out(self, *supervoxels: int, until_labelled: bool = False) -> None:
-        """Draw a denser hatch in white over some supervoxels only, or over none; if wanted, until they have a label."""
+        """Draw a white ring around some supervoxels only, or around none; if wanted, until they have a label."""
         table = self.top.data.table
         table[table == 2] = 0
         self._pointed_out, self._until_labelled = np.array(supervoxels, np.uint32), until_labelled

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.active import PlaneSuggestion
-from voxloop.supervoxels.outlines import boundaries, hatch
+from voxloop.supervoxels.outlines import boundaries, hatch, ring
 from voxloop.volume import ArrayLike, Spacing, relative_spacing
 
 # A plane less slanted than this against a slice, in voxels of height a voxel, is drawn by its rim.
@@ -128,16 +128,16 @@ class OutlineView(TableView):
 
 
 class HatchView(TableView):
-    """A hatch over some supervoxels, and their outline: the value in the table, 0 for the rest and in the gaps."""
+    """Marks on supervoxels: a hatch (1) over those with a 1 in the table, a ring (2) around those with a 2."""
 
     def draw(self, ids: NDArray[np.uint32]) -> NDArray[Any]:
-        """Return the hatches in a slice, or in each slice of a volume; higher values lie on top and are denser."""
+        """Return the marks in a slice, or in each slice of a volume; rings lie on top, with the outline inside them."""
         values = self.table[ids]
         drawn = np.zeros(ids.shape, np.uint8)
-        for value, period in ((1, 8), (2, 3)):
+        for value, mark in ((1, hatch), (2, _outline_and_ring)):
             region = values == value
             if region.any():
-                drawn[_each_slice(lambda part, period=period: hatch(part, period=period), region) > 0] = value
+                drawn[_each_slice(mark, region) > 0] = value
         return drawn
 
 
@@ -192,6 +192,10 @@ class TraceView(LazyVolume):
         if half >= _SLANTED:
             return (np.abs(distance) <= half) & (from_center <= radius)
         return (np.abs(distance) <= 0.5 * max(self._steps)) & (np.abs(from_center - radius + 0.5) <= 0.5)
+
+
+def _outline_and_ring(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return boundaries(region) | ring(region)
 
 
 def _each_slice(draw: Any, volume: NDArray[Any]) -> NDArray[np.uint8]:

@@ -62,7 +62,7 @@ class Overview:
         return labels.images[self._controller.image].conflicts if labels else np.zeros(0, np.uint32)
 
     def next_conflict(self) -> None:
-        """Show the next supervoxel with strokes of several classes, in white."""
+        """Show the next supervoxel with strokes of several classes, in a white ring."""
         controller, found = self._controller, self.conflicts
         if len(found) == 0 or not controller.tables:
             controller.notified.emit("info", "no supervoxel of this image has strokes of several classes")

@@ -1,4 +1,4 @@
-"""How supervoxels are drawn on a slice: their boundaries, and a hatch over some of them."""
+"""How supervoxels are drawn on a slice: their boundaries, a hatch over some of them, rings around few."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from voxloop.errors import InputError
 
@@ -66,6 +67,38 @@ def hatch(region: ArrayLike, *, period: int = 8) -> NDArray[np.bool_]:
     surrounded = framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
     stripes = (rows + columns) % period == 0
     drawn: NDArray[np.bool_] = inside & (stripes | ~surrounded)
+    return drawn
+
+
+def ring(region: ArrayLike, *, distance: int = 4) -> NDArray[np.bool_]:
+    """Return a line one pixel thin around each connected piece of `region`, so that small ones catch the eye.
+
+    Parameters
+    ----------
+    region
+        bool of shape (rows, columns).
+    distance
+        Pixels (Euclidean) from a piece to the line around it.
+
+    Returns
+    -------
+    ndarray of bool
+        Same shape.
+
+    Raises
+    ------
+    InputError
+        If the array is not 2D or `distance` is below 1.
+    """
+    inside = _slice_of(region, "region").astype(bool)
+    if distance < 1:
+        raise InputError(f"distance must be at least 1 pixel, not {distance}")
+    drawn = np.zeros(inside.shape, bool)
+    pieces, _ = ndimage.label(inside, structure=np.ones((3, 3)))
+    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
+        around = tuple(slice(max(0, s.start - distance), s.stop + distance) for s in box)
+        away = ndimage.distance_transform_edt(pieces[around] != number)
+        drawn[around] |= (distance - 1 < away) & (away <= distance)
     return drawn
 
 
