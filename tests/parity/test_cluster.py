@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
@@ -56,6 +57,16 @@ def kill_yourself(number: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def pages_for_arrays(n: int) -> int:
+    """Return how many pages the system found for `n` arrays of 8 MB, one after the other."""
+    import resource  # not on Windows
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(n):
+        np.ones(1_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
 def sent(array: np.ndarray) -> np.ndarray:
     """Return what arrives in another process."""
     return pickle.loads(pickle.dumps(array))  # noqa: S301 - written a moment ago
@@ -88,6 +99,12 @@ def test_quick_items_travel_together(cluster: DaskExecutor, monkeypatch: pytest.
     assert sizes[:4] == [1, 1, 1, 1]
     assert sizes[-1] == 1  # nobody waits for a long last message
     assert len(sizes) < 100
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators keep or return memory as they like")
+def test_workers_keep_the_memory_of_freed_arrays(cluster: DaskExecutor) -> None:
+    list(cluster.map(pages_for_arrays, [2] * 8))
+    assert max(cluster.map(pages_for_arrays, [20] * 4)) < 2_000  # an array has 2,000 pages, or 4 large ones
 
 
 def test_errors_come_as_they_are(cluster: DaskExecutor) -> None:
