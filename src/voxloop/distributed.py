@@ -41,7 +41,7 @@ _IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN
 # A message costs client and scheduler some 8 ms: blocks travel together until they are worth it.
 _MESSAGE_SECONDS = 0.25
 _MAX_ITEMS = 64  # in a message
-# Dask has a worker give the memory of freed arrays back to the system, so that each array of more than 128 kB comes with
+# Dask has a worker give the memory of freed arrays back to the system, so that each array above 128 kB comes with
 # new pages: half of the time of the features. What blocks need is kept instead.
 _ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
 _SCATTERED = 100_000  # bytes of a function: more is sent to each worker once, not along with each block
