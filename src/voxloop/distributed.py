@@ -36,6 +36,7 @@ except ImportError:
 CONNECT_SECONDS = 10
 WORKER_SECONDS = 60  # for a worker to appear, at first or after the last one died
 _LOOK_SECONDS = 0.5  # between two looks whether there are workers, and whether Ctrl-C was pressed
+_FETCH_SECONDS = 60  # for a result to travel, before it is looked whether there are workers
 # Ctrl-C reaches all processes of a terminal: this one stops the workers.
 _IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 # A message costs client and scheduler some 8 ms: blocks travel together until they are worth it.
@@ -223,14 +224,17 @@ def _wait_for_worker(client: Client) -> None:
 
 def _result(client: Client, future: Future[Any]) -> Any:
     """Return the result of a block, however long it takes, as long as there are workers."""
-    last_seen = time.monotonic()
+    last_seen, finished = time.monotonic(), threading.Event()
+    # Not a result with a short timeout, which would begin to fetch it again and again if it took longer to travel.
+    future.add_done_callback(lambda _: finished.set())
     try:
         while True:
             with _interrupts_held():
-                with suppress(TimeoutError):
-                    return future.result(timeout=_LOOK_SECONDS)
-                if future.done():  # the timeout was the block's own error
-                    return future.result()
+                if finished.wait(_LOOK_SECONDS):
+                    with suppress(TimeoutError):
+                        return future.result(timeout=_FETCH_SECONDS)
+                    if future.status == "error":  # the timeout was the block's own error
+                        return future.result()
                 has_workers = bool(client.nthreads())
             if has_workers:
                 last_seen = time.monotonic()

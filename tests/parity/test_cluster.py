@@ -101,6 +101,24 @@ def test_quick_items_travel_together(cluster: DaskExecutor, monkeypatch: pytest.
     assert len(sizes) < 100
 
 
+def zeros(n: int) -> np.ndarray:
+    return np.zeros(n)
+
+
+def test_a_result_may_take_long_to_travel(cluster: DaskExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxloop.distributed._LOOK_SECONDS", 0.001)
+    assert [len(a) for a in cluster.map(zeros, [4_000_000] * 3)] == [4_000_000] * 3
+
+
+def late(number: int) -> int:
+    raise TimeoutError(f"{number} is late")
+
+
+def test_a_timeout_of_its_own_is_an_error(cluster: DaskExecutor) -> None:
+    with pytest.raises(TimeoutError, match="0 is late"):
+        list(cluster.map(late, range(3)))
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators keep or return memory as they like")
 def test_workers_keep_the_memory_of_freed_arrays(cluster: DaskExecutor) -> None:
     list(cluster.map(pages_for_arrays, [2] * 8))
