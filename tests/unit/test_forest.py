@@ -5,6 +5,7 @@ import pytest
 from sklearn.datasets import make_classification
 from sklearn.ensemble import ExtraTreesClassifier
 
+from tests.kernel_source import python_source
 from voxloop.blocks import SerialExecutor, ThreadExecutor
 from voxloop.classify import Forest, fit_forest
 from voxloop.errors import FormatError, InputError
@@ -131,10 +132,10 @@ def test_kernel_equals_its_python_source():
         )
         n = function(np.ascontiguousarray(X.T), y, np.ones(12), 2, 2, 1, 5, *arrays)
         out = np.zeros((12, 2), np.float32)
-        predict = kernels.sum_trees if function is kernels.grow_tree else kernels.sum_trees.py_func
+        predict = kernels.sum_trees if function is kernels.grow_tree else python_source(kernels.sum_trees)
         feature, threshold, left, value = (a[:n] for a in arrays)
-        walk = (np.maximum(feature, 0).astype(np.uint32), np.where(feature < 0, np.float32(np.inf), threshold))
-        predict(X, np.array([0, n], np.int32), *walk, left.astype(np.uint32), value, out)
+        way = (np.maximum(feature, 0).astype(np.uint64) << np.uint64(32)) | left.astype(np.uint64)
+        predict(X, np.array([0, n], np.int32), way, np.where(feature < 0, np.float32(np.inf), threshold), value, out)
         grown.append((n, *arrays, out))
     np.random.set_state(state)
     for ours, python in zip(*grown, strict=True):

@@ -66,13 +66,15 @@ class Forest:
             opinion of all trees.
         """
         table, fold_of_row = np.asarray(values, np.float32), np.asarray(folds)
-        held_out = self.predict(table)
+        held_out = np.empty((len(table), self.classes.size), np.float32)
         left_out = np.array(fold_of_trees(folds, self.n_trees))
-        for fold in np.unique(fold_of_row[fold_of_row >= 0]):
+        # With more folds than trees, nobody leaves some of them out.
+        seen_by_all = (fold_of_row < 0) | ~np.isin(fold_of_row, left_out)
+        held_out[seen_by_all] = self.predict(table[seen_by_all])
+        for fold in np.unique(fold_of_row[~seen_by_all]):
             trees = np.flatnonzero(left_out == fold)
-            if trees.size:
-                rows = fold_of_row == fold
-                held_out[rows] = self._some_trees(int(trees[0]), int(trees[-1]) + 1).predict(table[rows])
+            rows = fold_of_row == fold
+            held_out[rows] = self._some_trees(int(trees[0]), int(trees[-1]) + 1).predict(table[rows])
         return held_out
 
     def _some_trees(self, start: int, stop: int) -> Forest:
@@ -116,15 +118,15 @@ class Forest:
         n = table.shape[0] if rows is None else rows.size
         out = np.zeros((n, leaves.shape[1]), np.float32)
         inner = self.feature >= 0
-        feature = np.where(inner, self.feature, 0).astype(np.uint32)
         threshold = np.where(inner, self.threshold, np.float32(np.inf))
-        left = np.where(inner, self.left, self._within_tree).astype(np.uint32)
+        way = np.where(inner, self.feature, 0).astype(np.uint64) << np.uint64(32)
+        way |= np.where(inner, self.left, self._within_tree).astype(np.uint64)
 
         def sum_rows(start: int) -> None:
             part = slice(start, start + _ROWS_A_TASK)
             # Some rows are gathered task by task: a copy of all of them at once costs as much as a third of the trees.
             seen = np.ascontiguousarray(table[part] if rows is None else table[rows[part]], np.float32)
-            sum_trees(seen, self.roots, feature, threshold, left, leaves, out[part])
+            sum_trees(seen, self.roots, way, threshold, leaves, out[part])
 
         for _ in in_this_process(executor).map(sum_rows, range(0, n, _ROWS_A_TASK)):
             pass

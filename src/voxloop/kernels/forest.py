@@ -10,10 +10,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from voxloop.kernels.part import part
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
-UInt32 = NDArray[np.uint32]
+UInt64 = NDArray[np.uint64]
+
+_LEFT, _FEATURE = np.uint64(0xFFFFFFFF), np.uint64(32)  # what `way` of `sum_trees` holds where
 
 
 @njit(cache=True, nogil=True)
@@ -129,48 +133,53 @@ def grow_tree(
     return n_nodes
 
 
+@part()
+def _next(way: UInt64, threshold: Float32, row: Float32, node: np.uint64) -> np.uint64:
+    """Return where a row goes from a node."""
+    ahead = way[node]
+    after: np.uint64 = (ahead & _LEFT) + np.uint64(row[ahead >> _FEATURE] > threshold[node])
+    return after
+
+
 @njit(cache=True, nogil=True)
-def sum_trees(
-    rows: Float32, roots: Int32, feature: UInt32, threshold: Float32, left: UInt32, value: Float32, out: Float32
-) -> None:
+def sum_trees(rows: Float32, roots: Int32, way: UInt64, threshold: Float32, value: Float32, out: Float32) -> None:
     """Add the leaf values that each tree gives to each of `rows` (n, n_features) into `out` (n, n_classes).
 
-    The nodes of all trees stand behind one another, a tree from its entry in `roots`; children count from there. A leaf
-    is its own left child, with feature 0 and threshold infinity: a walk that has ended goes on without moving, so that
-    no branch has to be predicted. Four rows walk side by side, which hides the latency of the memory, and unsigned
-    indices spare the test for negative ones. The trees add up in order, so the bits of a row do
-    not depend on the rows beside it.
+    The nodes of all trees stand behind one another, a tree from its entry in `roots`; children count from there. `way`
+    holds a node's feature in its upper half and the left child in its lower one. A leaf is its own left child, with
+    feature 0 and threshold infinity: a walk that has ended goes on without moving, so that no branch has to be
+    predicted. Eight rows walk side by side, two steps at a time, which hides the latency of the memory, and unsigned
+    indices spare the test for negative ones. The trees add up in order, so the bits of a row do not depend on the rows
+    beside it.
     """
-    n_rows = rows.shape[0]
-    n_classes = value.shape[1]
+    n_rows, n_classes = rows.shape[0], value.shape[1]
+    leaf = np.empty(8, np.uint64)
     for start in range(0, n_rows, 64):  # the rows of a chunk and one tree fit the first-level cache, or nearly
         stop = min(n_rows, start + 64)
-        for t in range(roots.size - 1):
-            f = feature[roots[t] : roots[t + 1]]
-            h = threshold[roots[t] : roots[t + 1]]
-            go = left[roots[t] : roots[t + 1]]
-            v = value[roots[t] : roots[t + 1]]
-            for i in range(start, stop, 4):
+        last = stop - 1
+        for tree in range(roots.size - 1):
+            go, cut = way[roots[tree] : roots[tree + 1]], threshold[roots[tree] : roots[tree + 1]]
+            shares = value[roots[tree] : roots[tree + 1]]
+            for i in range(start, stop, 8):
                 # Behind the last row, that row walks again.
-                j, k, m = min(i + 1, stop - 1), min(i + 2, stop - 1), min(i + 3, stop - 1)
-                row_a, row_b, row_c, row_d = rows[i], rows[j], rows[k], rows[m]
-                a, b, c, d = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
+                row_a, row_b = rows[i], rows[min(i + 1, last)]
+                row_c, row_d = rows[min(i + 2, last)], rows[min(i + 3, last)]
+                row_e, row_f = rows[min(i + 4, last)], rows[min(i + 5, last)]
+                row_g, row_h = rows[min(i + 6, last)], rows[min(i + 7, last)]
+                a = b = c = d = e = f = g = h = np.uint64(0)
                 moved = True
                 while moved:
-                    next_a = np.uint64(go[a]) + np.uint64(row_a[np.uint64(f[a])] > h[a])
-                    next_b = np.uint64(go[b]) + np.uint64(row_b[np.uint64(f[b])] > h[b])
-                    next_c = np.uint64(go[c]) + np.uint64(row_c[np.uint64(f[c])] > h[c])
-                    next_d = np.uint64(go[d]) + np.uint64(row_d[np.uint64(f[d])] > h[d])
-                    moved = ((a ^ next_a) | (b ^ next_b) | (c ^ next_c) | (d ^ next_d)) != 0
-                    a, b, c, d = next_a, next_b, next_c, next_d
-                for y in range(n_classes):
-                    out[i, y] += v[a, y]
-                if j > i:
+                    p, q = _next(go, cut, row_a, a), _next(go, cut, row_b, b)
+                    r, s = _next(go, cut, row_c, c), _next(go, cut, row_d, d)
+                    t, u = _next(go, cut, row_e, e), _next(go, cut, row_f, f)
+                    v, w = _next(go, cut, row_g, g), _next(go, cut, row_h, h)
+                    a, b = _next(go, cut, row_a, p), _next(go, cut, row_b, q)
+                    c, d = _next(go, cut, row_c, r), _next(go, cut, row_d, s)
+                    e, f = _next(go, cut, row_e, t), _next(go, cut, row_f, u)
+                    g, h = _next(go, cut, row_g, v), _next(go, cut, row_h, w)
+                    moved = ((a ^ p) | (b ^ q) | (c ^ r) | (d ^ s) | (e ^ t) | (f ^ u) | (g ^ v) | (h ^ w)) != 0
+                leaf[0], leaf[1], leaf[2], leaf[3] = a, b, c, d
+                leaf[4], leaf[5], leaf[6], leaf[7] = e, f, g, h
+                for k in range(min(8, stop - i)):
                     for y in range(n_classes):
-                        out[j, y] += v[b, y]
-                if k > j:
-                    for y in range(n_classes):
-                        out[k, y] += v[c, y]
-                if m > k:
-                    for y in range(n_classes):
-                        out[m, y] += v[d, y]
+                        out[i + k, y] += shares[leaf[k], y]
