@@ -164,6 +164,8 @@ def test_held_out_equals_a_forest_grown_without_the_fold():
     first_half = without._some_trees(0, 5).predict(values[folds == 0])
     np.testing.assert_array_equal(forest.predict_held_out(values, folds)[folds == 0], first_half)
     np.testing.assert_array_equal(forest.predict_held_out(values, folds)[folds < 0], forest.predict(values[folds < 0]))
+    tree = fit_forest(values, classes, ClassifierSpec(n_trees=1), folds=folds)  # which leaves out fold 0 and no other
+    np.testing.assert_array_equal(tree.predict_held_out(values, folds), tree.predict(values))
 
 
 def test_surroundings_against_dense_averages():
