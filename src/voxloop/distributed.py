@@ -102,7 +102,7 @@ class DaskExecutor:
             nonlocal n_left
             for _ in range(n_messages):
                 # Towards the end less in a message, so that nobody waits for the last one.
-                batch = list(itertools.islice(remaining, max(1, min(n_items, n_left // (2 * n_under_way)))))
+                batch = list(itertools.islice(remaining, max(1, min(n_items, n_left // n_under_way))))
                 n_left -= len(batch)
                 if batch:
                     waiting.append(self._client.submit(_call, sent, batch, key=f"voxloop-{uuid.uuid4().hex}"))
