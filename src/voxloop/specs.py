@@ -66,13 +66,22 @@ def digest_of(*parts: Any) -> str:
 
 
 def describe_validation(error: ValidationError) -> str:
-    """Return the first problem of a pydantic error as one line: which field, what is wrong, what was given."""
+    """Return the first problem of a pydantic error as one line: which field, what is expected, what was given."""
     first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "value"
     reason = first["msg"].removeprefix("Value error, ")
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).removeprefix(".")
+    if not field:  # what holds for several fields names them itself
+        return reason
+    if first["type"] == "missing":
+        return f"{field} is missing"
+    if first["type"] == "extra_forbidden":
+        return f"there is no field {field}"
+    if first["type"] == "value_error":  # it says what was given
+        return f"{field}: {reason}"
     given = repr(first["input"])
     given = given if len(given) <= 80 else f"{given[:77]}..."
-    return f"{field}: {reason}, not {given}" if first["loc"] else f"{field}: {reason}"
+    expected = reason.removeprefix("Input should ")
+    return f"{field}: {reason}, not {given}" if expected == reason else f"{field} must {expected}, not {given}"
 
 
 # Voxels of a supervoxel, as small as some 50,000 of them allow, which a live update follows in a third of a second.

@@ -361,7 +361,7 @@ def test_cancel_leaves_what_was_there(labelled: Desk) -> None:
 
 def test_settings_that_cannot_be_are_refused(labelled: Desk) -> None:
     labelled.controller.configure(features={"families": ()})
-    assert warnings_of(labelled) == ["value: families must name at least one"]
+    assert warnings_of(labelled) == ["families must name at least one"]
 
 
 def test_a_second_job_is_refused_in_one_line(labelled: Desk) -> None:

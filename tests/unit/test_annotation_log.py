@@ -78,7 +78,7 @@ def test_a_torn_last_line_is_cut_off_and_reported(path: Path, tail: bytes) -> No
     [
         (b"\n", "line 2: damaged"),
         (b"\x00\x00\x00\n", "line 2: damaged"),
-        (b'{"seq": 2}\n', "line 2: time: Field required"),
+        (b'{"seq": 2}\n', "line 2: time is missing"),
         (b"7\n", "line 2: a record must be a JSON object, not a int"),
         (
             b'{"seq":3,"time":"2025-01-01T00:00:00Z","event":{"type":"undo"}}\n',

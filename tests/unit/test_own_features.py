@@ -107,5 +107,5 @@ def test_what_does_not_fit_is_refused() -> None:
     image, labels, n = scene()
     with pytest.raises(InputError, match=f"without gaps, but {n + 1} has no voxel"):
         compute_own(Volume(image), labels, n + 1, SPEC)
-    with pytest.raises(InputError, match=r"own\.0: Input should be 'shape'"):
+    with pytest.raises(InputError, match=r"own\[0\] must be 'shape'"):
         FeatureSpec(own=("colour",))
