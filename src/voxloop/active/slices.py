@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,7 +79,7 @@ def slices_to_label(
     rng = np.random.default_rng(rng)
 
     def choose(ids: Ids) -> Ids:
-        return strategy.query(replace(state, candidates=ids), N_TO_LABEL, rng=rng)
+        return strategy.query(state.among(ids), N_TO_LABEL, rng=rng)
 
     return suggest_slices(
         strategy.worth(state, rng=rng),
@@ -239,7 +239,8 @@ def _look(
     points = centers[cut] * steps
     radius = _VIEW_RADIUS * float(np.median((extent.last[cut] - extent.first[cut] + 1) * steps))
     seeds = np.argsort(-values[cut], kind="stable")[:64]
-    nearby = cKDTree(points).query_ball_point(points[seeds], radius)
+    tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+    nearby = tree.query_ball_point(points[seeds], radius, return_sorted=False)
     best = int(np.argmax([values[cut[found]].sum() for found in nearby]))
     center = np.clip(np.rint(centers[cut[seeds[best]]]).astype(int), 0, [len(c) - 1 for c in extent.voxels_per_slice])
     center[axis] = index

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -117,8 +117,23 @@ class QueryState:
             raise InputError("prediction is missing: there is no classifier to ask")
         return self.prediction
 
+    @cached_property
+    def _propagated(self) -> dict[tuple[int, bool], NDArray[np.float64]]:
+        return {}
+
+    def among(self, candidates: NDArray[np.integer]) -> QueryState:
+        """Return the same state with other candidates; what was propagated already is not computed again."""
+        other = replace(self, candidates=candidates)
+        vars(other)["_propagated"] = self._propagated
+        return other
+
     def propagated(self, tau: int, *, clamp: bool) -> NDArray[np.float64]:
         """Return the probabilities after `tau` steps, the labelled supervoxels held at their class if `clamp`."""
+        if (tau, clamp) not in self._propagated:
+            self._propagated[tau, clamp] = self._propagate(tau, clamp=clamp)
+        return self._propagated[tau, clamp]
+
+    def _propagate(self, tau: int, *, clamp: bool) -> NDArray[np.float64]:
         P, classes = self.opinion.probabilities, self.opinion.classes
         if not clamp:
             return propagate(self.graph, P, tau)
