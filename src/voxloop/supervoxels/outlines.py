@@ -10,6 +10,9 @@ from scipy import ndimage
 
 from voxloop.errors import InputError
 
+_PERIOD = 8  # pixels from stripe to stripe of a hatch, along a row
+_DISTANCE = 4  # pixels (Euclidean) from a piece to the ring around it
+
 
 def boundaries(supervoxels: ArrayLike) -> NDArray[np.bool_]:
     """Return the pixels whose right or lower neighbour belongs to another supervoxel: lines one pixel thin.
@@ -36,7 +39,7 @@ def boundaries(supervoxels: ArrayLike) -> NDArray[np.bool_]:
     return edge
 
 
-def hatch(region: ArrayLike, *, period: int = 8) -> NDArray[np.bool_]:
+def hatch(region: ArrayLike) -> NDArray[np.bool_]:
     """Return the pixels of a diagonal hatch and an outline, both inside `region`.
 
     Stripes are one pixel wide and run on from one part of the region to the next. The outline is the pixels with one
@@ -46,8 +49,6 @@ def hatch(region: ArrayLike, *, period: int = 8) -> NDArray[np.bool_]:
     ----------
     region
         bool of shape (rows, columns), such as ``flagged[supervoxels]``.
-    period
-        Pixels from stripe to stripe along a row.
 
     Returns
     -------
@@ -57,28 +58,24 @@ def hatch(region: ArrayLike, *, period: int = 8) -> NDArray[np.bool_]:
     Raises
     ------
     InputError
-        If the array is not 2D or `period` is below 2.
+        If the array is not 2D.
     """
     inside = _slice_of(region, "region").astype(bool)
-    if period < 2:
-        raise InputError(f"period must be at least 2 pixels, not {period}")
     rows, columns = np.ogrid[: inside.shape[0], : inside.shape[1]]
     framed = np.pad(inside, 1, mode="edge")
     surrounded = framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
-    stripes = (rows + columns) % period == 0
+    stripes = (rows + columns) % _PERIOD == 0
     drawn: NDArray[np.bool_] = inside & (stripes | ~surrounded)
     return drawn
 
 
-def ring(region: ArrayLike, *, distance: int = 4) -> NDArray[np.bool_]:
+def ring(region: ArrayLike) -> NDArray[np.bool_]:
     """Return a line one pixel thin around each connected piece of `region`, so that small ones catch the eye.
 
     Parameters
     ----------
     region
         bool of shape (rows, columns).
-    distance
-        Pixels (Euclidean) from a piece to the line around it.
 
     Returns
     -------
@@ -88,17 +85,15 @@ def ring(region: ArrayLike, *, distance: int = 4) -> NDArray[np.bool_]:
     Raises
     ------
     InputError
-        If the array is not 2D or `distance` is below 1.
+        If the array is not 2D.
     """
     inside = _slice_of(region, "region").astype(bool)
-    if distance < 1:
-        raise InputError(f"distance must be at least 1 pixel, not {distance}")
     drawn = np.zeros(inside.shape, bool)
     pieces, _ = ndimage.label(inside, structure=np.ones((3, 3)))
     for number, box in enumerate(ndimage.find_objects(pieces), start=1):
-        around = tuple(slice(max(0, s.start - distance), s.stop + distance) for s in box)
+        around = tuple(slice(max(0, s.start - _DISTANCE), s.stop + _DISTANCE) for s in box)
         away = ndimage.distance_transform_edt(pieces[around] != number)
-        drawn[around] |= (distance - 1 < away) & (away <= distance)
+        drawn[around] |= (away > _DISTANCE - 1) & (away <= _DISTANCE)
     return drawn
 
 
