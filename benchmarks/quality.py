@@ -25,7 +25,15 @@ from skimage.segmentation import slic as skimage_slic
 from sklearn.ensemble import RandomForestClassifier
 
 from voxloop.classify import LabelledImage, Prediction, fit_classifier, label_supervoxels
-from voxloop.classify.refinement import Refiner, VoxelLabels, describe_voxels, fit_refinement, refine, undecided
+from voxloop.classify.refinement import (
+    Refiner,
+    VoxelLabels,
+    describe_voxels,
+    fit_refinement,
+    refine,
+    smoothing_weights,
+    undecided,
+)
 from voxloop.features import compute_features
 from voxloop.project import Project
 from voxloop.simulate.annotator import SimulatedAnnotator, SimulatedStroke
@@ -328,11 +336,13 @@ def _refine(
 ) -> Classes:
     """Return the class of each voxel of the scored part."""
     features, memory = project.specs.features, project.memory
+    labels, spacing = project.supervoxels(0).labels, project.volume(0).relative_spacing
     refinement = fit_refinement(
         [image],
         [voxels],
         spec,
         describe=lambda _, some: describe_voxels(project.volume(0), some, features, memory=memory),
+        surround=lambda _, some: smoothing_weights(labels, some, n=image.graph.n, relative_spacing=spacing),
     )
     unsure = undecided(prediction, judged.supervoxels.graph)
     out = np.empty(judged.truth.shape, np.uint8)

@@ -4,7 +4,8 @@ A supervoxel that straddles a boundary is wrong on one side of it, and a structu
 its own. So a second forest learns from the labelled voxels what the first one learned from their supervoxels, and the
 two opinions are combined as a logarithmic opinion pool (Genest and Zidek, Statistical Science 1986): the product of the
 probabilities, each to the power of its weight. How much the voxel forest counts is decided by strokes that both were
-kept from seeing: it differs from one image to the next.
+kept from seeing, on those of their voxels that would be decided so: it differs from one image to the next.
+docs/decisions/0015 and 0031.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from voxloop.blocks import Block, Box, Executor, Progress, SerialExecutor, Shape3, map_blocks, partition, within_memory
-from voxloop.classify.autocontext import fit_classifier
+from voxloop.classify.autocontext import Classifier, fit_classifier
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
 from voxloop.classify.labels import label_supervoxels
@@ -26,6 +27,7 @@ from voxloop.classify.prediction import Prediction
 from voxloop.features import voxel_features
 from voxloop.specs import ClassifierSpec, FeatureSpec
 from voxloop.supervoxels import Adjacency
+from voxloop.supervoxels.neighbourhood import induced_graph, within_hops
 from voxloop.volume import ArrayLike, Volume
 
 VOXELS_A_CLASS = 2000  # at most, to train on: strokes hold many alike
@@ -35,6 +37,7 @@ LEAST = 0.01  # probability in the pool: a forest that saw no counterexample can
 SURE = 0.8  # probability of a supervoxel's class from which on its inside is not looked at
 SMOOTHING = 1.5  # voxels of the finest axis: rounds off the ragged outlines of supervoxels
 TRUNCATE = 3.0  # reach of that smoothing in standard deviations
+VOXELS_AT_ONCE = 1024  # whose surroundings are weighed: some 1300 voxels each
 BLOCK_SIDE = 128  # voxels: the halo of the largest filters makes smaller blocks slow, and larger ones take memory
 
 
@@ -136,13 +139,15 @@ def fit_refinement(
     spec: ClassifierSpec,
     *,
     describe: Callable[[int, VoxelLabels], NDArray[np.float32]],
+    surround: Callable[[int, VoxelLabels], sparse.csr_array],
     executor: Executor | None = None,
 ) -> Refinement:
     """Train the forest of the voxels and choose its weight.
 
     Labels that belong together (those of a stroke) are left out of both forests, a fifth at a time. The weight is the
-    one of the least cross-entropy of the labels left out, each class counting the same; of equals the lower. Labels
-    too few to leave any out say nothing against either: both count the same.
+    one of the least cross-entropy of the labels left out, each class counting the same; of equals the lower. Only
+    labels count that would be decided voxel by voxel, by what the supervoxels' forests say without them. Labels too
+    few to leave any out say nothing against either: both count the same.
 
     Parameters
     ----------
@@ -154,6 +159,8 @@ def fit_refinement(
         The forests.
     describe
         Gives the features (m, f) of some labelled voxels of an image, by its position in `images`.
+    surround
+        Gives the `smoothing_weights` (m, n) of some labelled voxels of an image, likewise.
     executor
         Grows the trees; the result does not depend on it.
 
@@ -164,7 +171,8 @@ def fit_refinement(
     """
     folds = _folds_of_supervoxels(images, voxels, spec)
     sampled = sample_voxels(voxels, rng=spec.seed)
-    rows = np.concatenate([describe(position, of_image) for position, of_image in enumerate(sampled)])
+    drawn = [position for position, of_image in enumerate(sampled) if of_image.classes.size]
+    rows = np.concatenate([describe(position, sampled[position]) for position in drawn])
     classes = np.concatenate([of_image.classes for of_image in sampled])
     of_rows = np.concatenate([own[of_image.supervoxels] for own, of_image in zip(folds, sampled, strict=True)])
     of_rows = _keep_every_class(of_rows, classes)
@@ -173,9 +181,13 @@ def fit_refinement(
         return Refinement(fit_forest(rows, classes, spec, executor=executor), 0.5)
     forest = fit_forest(rows, classes, spec, folds=_without_gaps(of_rows), executor=executor)
     of_voxels = forest.predict_held_out(rows, _without_gaps(of_rows))
-    of_supervoxels = _held_out_supervoxels(images, sampled, folds, forest.classes, spec, executor)
-    columns = np.searchsorted(forest.classes, classes[seen])
-    return Refinement(forest, choose_weight(of_supervoxels[seen], of_voxels[seen], columns))
+    witnesses = [_Witness(images[at], sampled[at], folds[at], surround(at, sampled[at])) for at in drawn]
+    of_supervoxels, decided_here = _held_out_supervoxels(images, folds, witnesses, forest.classes, spec, executor)
+    columns = np.searchsorted(forest.classes, classes)
+    judges = seen & decided_here
+    if np.unique(columns[judges]).size < 2:
+        judges = seen
+    return Refinement(forest, choose_weight(of_supervoxels[judges], of_voxels[judges], columns[judges]))
 
 
 def _folds_of_supervoxels(
@@ -210,16 +222,44 @@ def _without_gaps(folds: NDArray[np.int64]) -> NDArray[np.int64]:
     return numbers[:-1].astype(np.int64) - 1
 
 
+@dataclass(frozen=True)
+class _Witness:
+    """Labelled voxels of an image, the folds (n + 1,) of its supervoxels, and the voxels' smoothing weights (m, n)."""
+
+    image: LabelledImage
+    voxels: VoxelLabels
+    folds: NDArray[np.int64]
+    around: sparse.csr_array
+
+    def hear(
+        self, classifier: Classifier, rows: NDArray[np.bool_], classes: NDArray[np.int32], executor: Executor | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return what is said of some voxels (r, k), smoothed as `Refiner` does, and which supervoxels are undecided.
+
+        The latter (r,) is that of the voxels' own supervoxels.
+        """
+        graph, around, own = self.image.graph, self.around[rows], self.voxels.supervoxels[rows]
+        touching = within_hops(graph, np.unique(own).astype(np.uint32), 1)
+        ids = np.union1d(touching, np.unique(around.indices) + 1).astype(np.uint32)
+        said = Prediction.by(classifier, self.image.values, graph, classes, ids=ids, executor=executor)
+        smoothed: NDArray[np.float32] = (around[:, ids.astype(np.int64) - 1] @ said.probabilities).astype(np.float32)
+        return smoothed, undecided(said, induced_graph(graph, ids))[np.searchsorted(ids, own)]
+
+
 def _held_out_supervoxels(
     images: Sequence[LabelledImage],
-    voxels: Sequence[VoxelLabels],
     folds: Sequence[NDArray[np.int64]],
+    witnesses: Sequence[_Witness],
     classes: NDArray[np.int32],
     spec: ClassifierSpec,
     executor: Executor | None,
-) -> NDArray[np.float32]:
-    """Return for each voxel (m, k) what is said of its supervoxel without the labels of its fold; 0 if it has none."""
-    found = [np.zeros((len(of_image.classes), len(classes)), np.float32) for of_image in voxels]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return for each voxel (m, k) what the supervoxels say of it without the labels of its fold; 0 if nothing.
+
+    And whether it would be decided by itself (m,), as everything is of which nothing is said.
+    """
+    found = [np.zeros((len(own.voxels.classes), len(classes)), np.float32) for own in witnesses]
+    looked_at = [np.ones(len(own.voxels.classes), np.bool_) for own in witnesses]
     for fold in range(N_FOLDS):
         kept = [
             replace(image, labels=image.labels.take(own[image.labels.ids] != fold))
@@ -229,16 +269,11 @@ def _held_out_supervoxels(
         if np.unique(np.concatenate([image.labels.classes for image in rest])).size < 2:
             continue
         classifier = fit_classifier(rest, spec, executor=executor)
-        for out, image, of_image, own in zip(found, images, voxels, folds, strict=True):
-            rows = own[of_image.supervoxels] == fold
+        for out, unsure, witness in zip(found, looked_at, witnesses, strict=True):
+            rows = witness.folds[witness.voxels.supervoxels] == fold
             if rows.any():
-                ids, place = np.unique(of_image.supervoxels[rows], return_inverse=True)
-                said = Prediction.by(
-                    classifier, image.values, image.graph, classes,
-                    ids=ids.astype(np.uint32), executor=executor,
-                )  # fmt: skip
-                out[rows] = said.probabilities[place]
-    return np.concatenate(found)
+                out[rows], unsure[rows] = witness.hear(classifier, rows, classes, executor)
+    return np.concatenate(found), np.concatenate(looked_at)
 
 
 def choose_weight(
@@ -249,7 +284,7 @@ def choose_weight(
     Parameters
     ----------
     of_supervoxels, of_voxels
-        (m, k) probabilities of each voxel's supervoxel, and of the voxel.
+        (m, k) probabilities of each voxel by the supervoxels around it, and by itself.
     columns
         (m,) the column of each voxel's class.
     """
@@ -281,6 +316,53 @@ def undecided(prediction: Prediction, graph: Adjacency) -> NDArray[np.bool_]:
     return found
 
 
+def smoothing_weights(
+    labels: ArrayLike, voxels: VoxelLabels, *, n: int, relative_spacing: Sequence[float]
+) -> sparse.csr_array:
+    """Return how much each supervoxel counts at each voxel where `Refiner` smooths what is said of them.
+
+    Parameters
+    ----------
+    labels
+        Array-like (z, y, x): supervoxels 1..n, 0 outside.
+    voxels
+        Some voxels (m,) of that image, each in a supervoxel.
+    n
+        Number of supervoxels.
+    relative_spacing
+        Voxel size (z, y, x), smallest 1.
+
+    Returns
+    -------
+    (m, n) float64, rows sum to 1: shares of a Gaussian around the voxel that lie in the supervoxels.
+    """
+    labels = np.asarray(labels)
+    reach = _smoothing_reach(relative_spacing)
+    offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1).reshape(-1, 3)
+    gaussian = np.exp(-((offsets / _smoothing_sigma(relative_spacing)) ** 2).sum(axis=1) / 2)
+    centres = np.stack(np.unravel_index(voxels.indices, labels.shape), axis=1)
+    parts = []
+    for start in range(0, len(centres), VOXELS_AT_ONCE):
+        near = centres[start : start + VOXELS_AT_ONCE, np.newaxis] + offsets
+        in_image = ((near >= 0) & (near < labels.shape)).all(axis=2)
+        ids = labels[tuple(np.where(in_image[..., np.newaxis], near, 0).transpose(2, 0, 1))]
+        row, offset = np.nonzero(in_image & (ids > 0))
+        columns = ids[row, offset].astype(np.int64) - 1
+        parts.append(sparse.coo_array((gaussian[offset], (row, columns)), shape=(len(near), n)).tocsr())
+    weights = sparse.csr_array(sparse.vstack(parts))
+    weights.data /= np.repeat(weights.sum(axis=1), np.diff(weights.indptr))
+    return weights
+
+
+def _smoothing_sigma(relative_spacing: Sequence[float]) -> list[float]:
+    return [SMOOTHING / size for size in relative_spacing]
+
+
+def _smoothing_reach(relative_spacing: Sequence[float]) -> Shape3:
+    z, y, x = (int(TRUNCATE * sigma + 0.5) for sigma in _smoothing_sigma(relative_spacing))
+    return z, y, x
+
+
 @dataclass(frozen=True)
 class Refiner:
     """All that is needed to refine any box of an image; can be sent to another process.
@@ -310,7 +392,7 @@ class Refiner:
 
     def classes_in(self, box: Box) -> NDArray[np.int32]:
         """Return the class of each voxel of a box (z, y, x), 0 outside."""
-        outer = box.grow(self._reach, self.volume.box)
+        outer = box.grow(_smoothing_reach(self.volume.relative_spacing), self.volume.box)
         labels = np.asarray(self.labels[outer.slices])
         inner = np.ascontiguousarray(labels[box.slices_in(outer)])
         found: NDArray[np.int32] = np.concatenate([[np.int32(0)], self.prediction.segmentation])[inner]
@@ -327,19 +409,11 @@ class Refiner:
         found[wanted] = self.prediction.classes[known][scores[:, known].argmax(axis=1)]
         return found
 
-    @property
-    def _sigma(self) -> list[float]:
-        return [SMOOTHING / size for size in self.volume.relative_spacing]
-
-    @property
-    def _reach(self) -> Shape3:
-        z, y, x = (int(TRUNCATE * sigma + 0.5) for sigma in self._sigma)
-        return z, y, x
-
     def _smoothed(self, labels: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the probabilities (k, z, y, x) of the voxels' supervoxels, smoothed; outside counts as no voxel."""
         table = np.concatenate([np.zeros((1, len(self.prediction.classes)), np.float32), self.prediction.probabilities])
-        smooth = partial(ndimage.gaussian_filter, sigma=self._sigma, truncate=TRUNCATE, mode="constant")
+        sigma = _smoothing_sigma(self.volume.relative_spacing)
+        smooth = partial(ndimage.gaussian_filter, sigma=sigma, truncate=TRUNCATE, mode="constant")
         fields = np.stack([smooth(column[labels]) for column in table.T])
         total = fields.sum(axis=0)
         shares: NDArray[np.float32] = np.divide(fields, total, out=np.zeros_like(fields), where=total > 0)

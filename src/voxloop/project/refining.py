@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from voxloop.blocks import Shape3
 from voxloop.classify import LabelledImage, label_supervoxels
@@ -19,6 +20,7 @@ from voxloop.classify.refinement import (
     describe_voxels,
     fit_refinement,
     refine,
+    smoothing_weights,
     undecided,
 )
 from voxloop.errors import InputError, StorageError
@@ -29,7 +31,7 @@ from voxloop.specs import digest_of
 if TYPE_CHECKING:
     from voxloop.project.project import Project
 
-_VERSION = 1  # raised when refining gives other bits for the same labels and specs
+_VERSION = 2  # raised when refining gives other bits for the same labels and specs
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,16 @@ class Refining:
                 memory=project.memory,
             )
 
+        def surround(position: int, voxels: VoxelLabels) -> sparse.csr_array:
+            supervoxels = project.supervoxels(labelled[position])
+            spacing = project.volume(labelled[position]).relative_spacing
+            return smoothing_weights(supervoxels.labels, voxels, n=supervoxels.n, relative_spacing=spacing)
+
         images = [self._learned_from(image) for image in labelled]
         voxels = [self.voxels[image] for image in labelled]
-        return fit_refinement(images, voxels, specs.classifier, describe=describe, executor=project.executor)
+        return fit_refinement(
+            images, voxels, specs.classifier, describe=describe, surround=surround, executor=project.executor
+        )
 
     def _learned_from(self, image: int) -> LabelledImage:
         project, voxels = self.project, self.voxels[image]
