@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from voxloop.blocks import Box, SerialExecutor, ThreadExecutor
 from voxloop.classify import LabelledImage, Prediction, label_supervoxels
@@ -18,6 +19,7 @@ from voxloop.classify.refinement import (
     pool,
     refine,
     sample_voxels,
+    smoothing_weights,
     undecided,
 )
 from voxloop.errors import InputError
@@ -60,7 +62,10 @@ def fitted(volume: Volume, truth: np.ndarray, *, executor=None) -> Refiner:
         assert position == 0
         return describe_voxels(volume, voxels, FEATURES, memory=MEMORY)
 
-    refinement = fit_refinement([image], [strokes], FOREST, describe=describe, executor=executor)
+    def surround(position: int, voxels: VoxelLabels) -> sparse.csr_array:
+        return smoothing_weights(supervoxels.labels, voxels, n=supervoxels.n, relative_spacing=volume.relative_spacing)
+
+    refinement = fit_refinement([image], [strokes], FOREST, describe=describe, surround=surround, executor=executor)
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([2, 2], supervoxels.n).astype(np.float32)
     prediction = Prediction(probabilities, CLASSES)
@@ -176,6 +181,104 @@ def test_labels_too_few_to_leave_any_out_weigh_both_the_same() -> None:
     values = compute_features(volume, supervoxels.labels, supervoxels.n, FEATURES).values
     image = LabelledImage.of(label_supervoxels(strokes.supervoxels, strokes.classes), values, supervoxels, (1, 1, 1))
     made = fit_refinement(
-        [image], [strokes], FOREST, describe=lambda _, v: describe_voxels(volume, v, FEATURES, memory=MEMORY)
+        [image],
+        [strokes],
+        FOREST,
+        describe=lambda _, v: describe_voxels(volume, v, FEATURES, memory=MEMORY),
+        surround=lambda *_: pytest.fail("nobody is asked"),
     )
     assert made.weight == 0.5
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (10.0, 1.0, 2.0)])
+def test_labelled_voxels_hear_what_smoothing_says_of_them(monkeypatch: pytest.MonkeyPatch, spacing) -> None:
+    monkeypatch.setattr(module, "VOXELS_AT_ONCE", 7)
+    rng = np.random.default_rng(0)
+    volume = Volume(np.zeros((6, 9, 11), np.float32), spacing=spacing)
+    labels = rng.integers(0, 20, volume.shape).astype(np.uint32)
+    prediction = Prediction(rng.dirichlet([1, 1, 1], 19).astype(np.float32), np.array([1, 2, 5], np.int32))
+    indices = np.flatnonzero(labels)[::3]
+    voxels = VoxelLabels(indices, np.ones(indices.size, np.int32), labels.ravel()[indices].astype(np.int64))
+    weights = smoothing_weights(labels, voxels, n=19, relative_spacing=volume.relative_spacing)
+    assert weights.shape == (indices.size, 19)
+    refiner = Refiner(volume, labels, prediction, np.ones(19, np.bool_), None, FEATURES)
+    smoothed = refiner._smoothed(labels).reshape(3, -1)[:, indices].T
+    np.testing.assert_allclose(weights @ prediction.probabilities, smoothed, atol=1e-6)
+
+
+def test_an_image_without_a_drawn_voxel_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "VOXELS_A_CLASS", 40)
+    volume, truth = sheets()
+    supervoxels = slic(volume, SlicSpec(size=150))
+    many = labelled(truth, supervoxels, slice(0, 40, 5))
+    strokes = [many, many.take(np.array([0]))]
+    values = compute_features(volume, supervoxels.labels, supervoxels.n, FEATURES).values
+    images = [
+        LabelledImage.of(label_supervoxels(own.supervoxels, own.classes), values, supervoxels, (1, 1, 1))
+        for own in strokes
+    ]
+    drawn = sample_voxels(strokes, rng=FOREST.seed)
+    assert [part.classes.size for part in drawn] == [80, 0], "the seed draws none of the second image"
+
+    def surround(_: int, voxels: VoxelLabels) -> sparse.csr_array:
+        return smoothing_weights(supervoxels.labels, voxels, n=supervoxels.n, relative_spacing=(1, 1, 1))
+
+    made = fit_refinement(
+        images,
+        strokes,
+        FOREST,
+        describe=lambda _, v: describe_voxels(volume, v, FEATURES, memory=MEMORY),
+        surround=surround,
+    )
+    assert 0 <= made.weight <= 1
+
+
+def row_of_supervoxels() -> tuple[Volume, Supervoxels, LabelledImage, VoxelLabels]:
+    """Return supervoxels in a row, half of them dark, half bright, and every second voxel labelled by what it is."""
+    voxels = np.repeat([0.0, 0.0, 0.0, 1.0, 1.0, 1.0], 20).reshape(1, 1, 120)
+    volume = Volume(voxels.astype(np.float32))
+    supervoxels = slic(volume, SlicSpec(n_segments=6))
+    owner = np.asarray(supervoxels.labels).ravel().astype(np.int64)
+    indices = np.arange(0, 120, 2)
+    strokes = VoxelLabels(indices, (voxels.ravel()[indices] + 1).astype(np.int32), owner[indices])
+    return (
+        volume,
+        supervoxels,
+        LabelledImage.of(
+            label_supervoxels(strokes.supervoxels, strokes.classes),
+            np.array([[voxels.ravel()[owner == i].mean()] for i in range(1, supervoxels.n + 1)], np.float32),
+            supervoxels,
+            (1, 1, 1),
+        ),
+        strokes,
+    )
+
+
+def test_only_voxels_judge_that_would_be_decided_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, supervoxels, image, strokes = row_of_supervoxels()
+    asked = []
+    monkeypatch.setattr(module, "choose_weight", lambda p, _, columns: asked.append((p, columns)) or 0.3)
+    surrounded = []
+
+    def surround(_: int, voxels: VoxelLabels) -> sparse.csr_array:
+        surrounded.append(voxels)
+        return smoothing_weights(supervoxels.labels, voxels, n=supervoxels.n, relative_spacing=(1, 1, 1))
+
+    made = fit_refinement(
+        [image],
+        [strokes],
+        FOREST.changed(calibrated=False),
+        describe=lambda _, v: np.asarray(volume.data, np.float32).reshape(-1, 1)[v.indices],
+        surround=surround,
+    )
+    assert made.weight == 0.3
+    ((opinions, columns),) = asked
+    # Those in the middle touch one of another class; of all others every neighbour is alike and the forest is sure.
+    bright = image.values[:, 0]
+    assert set(bright) == {0, 1}
+    truly = Prediction(np.stack([1 - bright, bright], axis=1), CLASSES)
+    middle = undecided(truly, supervoxels.graph)[surrounded[0].supervoxels - 1]
+    assert len(opinions) == middle.sum() < len(strokes.classes)
+    np.testing.assert_array_equal(columns, surrounded[0].classes[middle] - 1)
+    at_the_edge = np.flatnonzero(surrounded[0].indices[middle] == 58)
+    assert 0.1 < opinions[at_the_edge, 1].item() < 0.5, "smoothed across the boundary"

@@ -344,7 +344,7 @@ def smoothing_weights(
     parts = []
     for start in range(0, len(centres), VOXELS_AT_ONCE):
         near = centres[start : start + VOXELS_AT_ONCE, np.newaxis] + offsets
-        in_image = ((near >= 0) & (near < labels.shape)).all(axis=2)
+        in_image: NDArray[np.bool_] = np.all((near >= 0) & (near < labels.shape), axis=2)
         ids = labels[tuple(np.where(in_image[..., np.newaxis], near, 0).transpose(2, 0, 1))]
         row, offset = np.nonzero(in_image & (ids > 0))
         columns = ids[row, offset].astype(np.int64) - 1
