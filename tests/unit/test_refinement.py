@@ -123,6 +123,9 @@ def test_the_weight_goes_to_whoever_is_right() -> None:
     assert choose_weight(guess, right, columns) == 1
     assert choose_weight(right, guess, columns) == 0
     np.testing.assert_allclose(pool(right, guess, 0.5)[0], np.sqrt([0.45, 0.05]), rtol=1e-6)
+    assert choose_weight(right, right, columns) == 1, "of equals voxels: strokes do not show boundaries"
+    little = np.where(right > 0.5, 0.898, 0.102).astype(np.float32)
+    assert choose_weight(right, little, columns) == 1, "a loss of 2 % more is nothing to go by"
 
 
 def test_boundary_and_unsure_supervoxels_are_looked_at() -> None:
@@ -233,52 +236,31 @@ def test_an_image_without_a_drawn_voxel_is_no_hindrance(monkeypatch: pytest.Monk
     assert 0 <= made.weight <= 1
 
 
-def row_of_supervoxels() -> tuple[Volume, Supervoxels, LabelledImage, VoxelLabels]:
-    """Return supervoxels in a row, half of them dark, half bright, and every second voxel labelled by what it is."""
-    voxels = np.repeat([0.0, 0.0, 0.0, 1.0, 1.0, 1.0], 20).reshape(1, 1, 120)
-    volume = Volume(voxels.astype(np.float32))
+def test_supervoxels_are_judged_by_what_is_smoothed_and_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a row that is dark and then bright, a labelled voxel beside the edge hears both sides of it."""
+    brightness = np.repeat([0.0, 1.0], 60).astype(np.float32)
+    volume = Volume(brightness.reshape(1, 1, 120))
     supervoxels = slic(volume, SlicSpec(n_segments=6))
     owner = np.asarray(supervoxels.labels).ravel().astype(np.int64)
+    values = np.array([[brightness[owner == i].mean()] for i in range(1, supervoxels.n + 1)], np.float32)
+    assert set(values[:, 0]) == {0, 1}
     indices = np.arange(0, 120, 2)
-    strokes = VoxelLabels(indices, (voxels.ravel()[indices] + 1).astype(np.int32), owner[indices])
-    return (
-        volume,
-        supervoxels,
-        LabelledImage.of(
-            label_supervoxels(strokes.supervoxels, strokes.classes),
-            np.array([[voxels.ravel()[owner == i].mean()] for i in range(1, supervoxels.n + 1)], np.float32),
-            supervoxels,
-            (1, 1, 1),
-        ),
-        strokes,
-    )
-
-
-def test_only_voxels_judge_that_would_be_decided_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    volume, supervoxels, image, strokes = row_of_supervoxels()
+    strokes = VoxelLabels(indices, (brightness[indices] + 1).astype(np.int32), owner[indices])
+    labels = label_supervoxels(strokes.supervoxels, strokes.classes)
     asked = []
     monkeypatch.setattr(module, "choose_weight", lambda p, _, columns: asked.append((p, columns)) or 0.3)
-    surrounded = []
-
-    def surround(_: int, voxels: VoxelLabels) -> sparse.csr_array:
-        surrounded.append(voxels)
-        return smoothing_weights(supervoxels.labels, voxels, n=supervoxels.n, relative_spacing=(1, 1, 1))
-
     made = fit_refinement(
-        [image],
+        [LabelledImage.of(labels, values, supervoxels, (1, 1, 1))],
         [strokes],
         FOREST.changed(calibrated=False),
-        describe=lambda _, v: np.asarray(volume.data, np.float32).reshape(-1, 1)[v.indices],
-        surround=surround,
+        describe=lambda _, v: brightness[v.indices, np.newaxis],
+        surround=lambda _, v: smoothing_weights(supervoxels.labels, v, n=supervoxels.n, relative_spacing=(1, 1, 1)),
     )
     assert made.weight == 0.3
     ((opinions, columns),) = asked
-    # Those in the middle touch one of another class; of all others every neighbour is alike and the forest is sure.
-    bright = image.values[:, 0]
-    assert set(bright) == {0, 1}
-    truly = Prediction(np.stack([1 - bright, bright], axis=1), CLASSES)
-    middle = undecided(truly, supervoxels.graph)[surrounded[0].supervoxels - 1]
-    assert len(opinions) == middle.sum() < len(strokes.classes)
-    np.testing.assert_array_equal(columns, surrounded[0].classes[middle] - 1)
-    at_the_edge = np.flatnonzero(surrounded[0].indices[middle] == 58)
-    assert 0.1 < opinions[at_the_edge, 1].item() < 0.5, "smoothed across the boundary"
+    np.testing.assert_array_equal(columns, brightness[indices])
+    far = np.abs(indices - 59.5) > 6
+    np.testing.assert_allclose(opinions[far, columns[far]], 1, atol=1e-6)
+    gaussian = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    beyond = gaussian[7:].sum() / gaussian.sum()  # of voxel 58: from 60 on
+    np.testing.assert_allclose(opinions[indices == 58], [[1 - beyond, beyond]], atol=1e-6)

@@ -4,8 +4,7 @@ A supervoxel that straddles a boundary is wrong on one side of it, and a structu
 its own. So a second forest learns from the labelled voxels what the first one learned from their supervoxels, and the
 two opinions are combined as a logarithmic opinion pool (Genest and Zidek, Statistical Science 1986): the product of the
 probabilities, each to the power of its weight. How much the voxel forest counts is decided by strokes that both were
-kept from seeing, on those of their voxels that would be decided so: it differs from one image to the next.
-docs/decisions/0015 and 0031.
+kept from seeing: it differs from one image to the next. docs/decisions/0015 and 0031.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from voxloop.blocks import Block, Box, Executor, Progress, SerialExecutor, Shape3, map_blocks, partition, within_memory
-from voxloop.classify.autocontext import Classifier, fit_classifier
+from voxloop.classify.autocontext import fit_classifier
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
 from voxloop.classify.labels import label_supervoxels
@@ -27,17 +26,17 @@ from voxloop.classify.prediction import Prediction
 from voxloop.features import voxel_features
 from voxloop.specs import ClassifierSpec, FeatureSpec
 from voxloop.supervoxels import Adjacency
-from voxloop.supervoxels.neighbourhood import induced_graph, within_hops
 from voxloop.volume import ArrayLike, Volume
 
 VOXELS_A_CLASS = 2000  # at most, to train on: strokes hold many alike
 N_FOLDS = 5
 WEIGHTS = np.linspace(0, 1, 11)  # of the voxel forest that are tried
+SLACK = 0.05  # of the least loss: docs/decisions/0031
 LEAST = 0.01  # probability in the pool: a forest that saw no counterexample cannot overrule the other
 SURE = 0.8  # probability of a supervoxel's class from which on its inside is not looked at
 SMOOTHING = 1.5  # voxels of the finest axis: rounds off the ragged outlines of supervoxels
 TRUNCATE = 3.0  # reach of that smoothing in standard deviations
-VOXELS_AT_ONCE = 1024  # whose surroundings are weighed: some 1300 voxels each
+VOXELS_AT_ONCE = 256  # whose surroundings are weighed: some 1300 voxels each
 BLOCK_SIDE = 128  # voxels: the halo of the largest filters makes smaller blocks slow, and larger ones take memory
 
 
@@ -144,10 +143,9 @@ def fit_refinement(
 ) -> Refinement:
     """Train the forest of the voxels and choose its weight.
 
-    Labels that belong together (those of a stroke) are left out of both forests, a fifth at a time. The weight is the
-    one of the least cross-entropy of the labels left out, each class counting the same; of equals the lower. Only
-    labels count that would be decided voxel by voxel, by what the supervoxels' forests say without them. Labels too
-    few to leave any out say nothing against either: both count the same.
+    Labels that belong together (those of a stroke) are left out of both forests, a fifth at a time, and what is then
+    said of them decides the weight (`choose_weight`). Labels too few to leave any out say nothing against either: both
+    count the same.
 
     Parameters
     ----------
@@ -181,13 +179,10 @@ def fit_refinement(
         return Refinement(fit_forest(rows, classes, spec, executor=executor), 0.5)
     forest = fit_forest(rows, classes, spec, folds=_without_gaps(of_rows), executor=executor)
     of_voxels = forest.predict_held_out(rows, _without_gaps(of_rows))
-    witnesses = [_Witness(images[at], sampled[at], folds[at], surround(at, sampled[at])) for at in drawn]
-    of_supervoxels, decided_here = _held_out_supervoxels(images, folds, witnesses, forest.classes, spec, executor)
+    around = [surround(position, of_image) for position, of_image in enumerate(sampled)]
+    of_supervoxels = _held_out_supervoxels(images, sampled, around, folds, forest.classes, spec, executor)
     columns = np.searchsorted(forest.classes, classes)
-    judges = seen & decided_here
-    if np.unique(columns[judges]).size < 2:
-        judges = seen
-    return Refinement(forest, choose_weight(of_supervoxels[judges], of_voxels[judges], columns[judges]))
+    return Refinement(forest, choose_weight(of_supervoxels[seen], of_voxels[seen], columns[seen]))
 
 
 def _folds_of_supervoxels(
@@ -222,44 +217,17 @@ def _without_gaps(folds: NDArray[np.int64]) -> NDArray[np.int64]:
     return numbers[:-1].astype(np.int64) - 1
 
 
-@dataclass(frozen=True)
-class _Witness:
-    """Labelled voxels of an image, the folds (n + 1,) of its supervoxels, and the voxels' smoothing weights (m, n)."""
-
-    image: LabelledImage
-    voxels: VoxelLabels
-    folds: NDArray[np.int64]
-    around: sparse.csr_array
-
-    def hear(
-        self, classifier: Classifier, rows: NDArray[np.bool_], classes: NDArray[np.int32], executor: Executor | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return what is said of some voxels (r, k), smoothed as `Refiner` does, and which supervoxels are undecided.
-
-        The latter (r,) is that of the voxels' own supervoxels.
-        """
-        graph, around, own = self.image.graph, self.around[rows], self.voxels.supervoxels[rows]
-        touching = within_hops(graph, np.unique(own).astype(np.uint32), 1)
-        ids = np.union1d(touching, np.unique(around.indices) + 1).astype(np.uint32)
-        said = Prediction.by(classifier, self.image.values, graph, classes, ids=ids, executor=executor)
-        smoothed: NDArray[np.float32] = (around[:, ids.astype(np.int64) - 1] @ said.probabilities).astype(np.float32)
-        return smoothed, undecided(said, induced_graph(graph, ids))[np.searchsorted(ids, own)]
-
-
 def _held_out_supervoxels(
     images: Sequence[LabelledImage],
+    voxels: Sequence[VoxelLabels],
+    around: Sequence[sparse.csr_array],
     folds: Sequence[NDArray[np.int64]],
-    witnesses: Sequence[_Witness],
     classes: NDArray[np.int32],
     spec: ClassifierSpec,
     executor: Executor | None,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return for each voxel (m, k) what the supervoxels say of it without the labels of its fold; 0 if nothing.
-
-    And whether it would be decided by itself (m,), as everything is of which nothing is said.
-    """
-    found = [np.zeros((len(own.voxels.classes), len(classes)), np.float32) for own in witnesses]
-    looked_at = [np.ones(len(own.voxels.classes), np.bool_) for own in witnesses]
+) -> NDArray[np.float32]:
+    """Return for each voxel (m, k) what is said of the supervoxels around without its fold's labels; 0 if nothing."""
+    found = [np.zeros((len(of_image.classes), len(classes)), np.float32) for of_image in voxels]
     for fold in range(N_FOLDS):
         kept = [
             replace(image, labels=image.labels.take(own[image.labels.ids] != fold))
@@ -269,17 +237,25 @@ def _held_out_supervoxels(
         if np.unique(np.concatenate([image.labels.classes for image in rest])).size < 2:
             continue
         classifier = fit_classifier(rest, spec, executor=executor)
-        for out, unsure, witness in zip(found, looked_at, witnesses, strict=True):
-            rows = witness.folds[witness.voxels.supervoxels] == fold
+        for out, image, of_image, weights, own in zip(found, images, voxels, around, folds, strict=True):
+            rows = own[of_image.supervoxels] == fold
             if rows.any():
-                out[rows], unsure[rows] = witness.hear(classifier, rows, classes, executor)
-    return np.concatenate(found), np.concatenate(looked_at)
+                columns = np.unique(weights[rows].indices)
+                said = Prediction.by(
+                    classifier, image.values, image.graph, classes,
+                    ids=(columns + 1).astype(np.uint32), executor=executor,
+                )  # fmt: skip
+                out[rows] = weights[rows][:, columns] @ said.probabilities
+    return np.concatenate(found)
 
 
 def choose_weight(
     of_supervoxels: NDArray[np.float32], of_voxels: NDArray[np.float32], columns: NDArray[np.integer]
 ) -> float:
     """Return the weight of the voxel forest in the pool, from honest opinions of labelled voxels.
+
+    The largest whose cross-entropy, each class counting the same, is at most `SLACK` above the least: strokes lie
+    inside structures, where supervoxels do better than at the boundaries that are to be decided.
 
     Parameters
     ----------
@@ -294,7 +270,7 @@ def choose_weight(
     for weight in WEIGHTS:
         scores = pool(of_supervoxels, of_voxels, float(weight))
         losses.append(shares @ -np.log(scores[np.arange(len(columns)), columns] / scores.sum(axis=1)))
-    return float(WEIGHTS[int(np.argmin(losses))])
+    return float(WEIGHTS[np.flatnonzero(losses <= (1 + SLACK) * np.min(losses))[-1]])
 
 
 def pool(of_supervoxels: NDArray[np.float32], of_voxels: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
@@ -342,7 +318,7 @@ def smoothing_weights(
     gaussian = np.exp(-((offsets / _smoothing_sigma(relative_spacing)) ** 2).sum(axis=1) / 2)
     centres = np.stack(np.unravel_index(voxels.indices, labels.shape), axis=1)
     parts = []
-    for start in range(0, len(centres), VOXELS_AT_ONCE):
+    for start in range(0, max(1, len(centres)), VOXELS_AT_ONCE):  # no voxels are a part without rows
         near = centres[start : start + VOXELS_AT_ONCE, np.newaxis] + offsets
         in_image: NDArray[np.bool_] = np.all((near >= 0) & (near < labels.shape), axis=2)
         ids = labels[tuple(np.where(in_image[..., np.newaxis], near, 0).transpose(2, 0, 1))]
