@@ -93,5 +93,9 @@ def top_uncertain(
     candidates = np.ones(ranked.size, bool)
     candidates[np.asarray(exclude, np.int64) - 1] = False
     ids = np.flatnonzero(candidates)
-    best = ids[np.lexsort((ids, -ranked[ids]))[:count]]
+    losses = -ranked[ids]
+    if count < ids.size:  # a tenth of all is sorted ten times as fast as all
+        least = np.flatnonzero(losses <= np.partition(losses, count - 1)[count - 1])
+        ids, losses = ids[least], losses[least]
+    best = ids[np.argsort(losses, kind="stable")[:count]]
     return (best + 1).astype(np.uint32)
