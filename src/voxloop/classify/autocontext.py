@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Executor
-from voxloop.classify.calibration import Calibration, fit_calibration
+from voxloop.classify.calibration import Calibration, fit_calibration, move_to_gaps
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.held_out import HeldOut
 from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
@@ -36,17 +36,20 @@ SECOND_LEAF = 5
 BYTES_PER_SUPERVOXEL, BYTES_PER_CLASS = 200, 30
 BYTES_TO_SMOOTH, BYTES_IN_A_PART = 170, 150  # more: for smoothing, and for a graph of its own
 LEAST_AT_ONCE = 100_000  # supervoxels: the contacts of all are looked through for each part
+# Supervoxels that say where few of them lie, labelled or not, and of how many of them that is counted.
+N_ASKED, N_COUNTED = 50_000, 10_000
+_N_RUNS = 10
 
 Opinion = NDArray[np.float32]
 
 
 class Opinions:
-    """What a forest says of the supervoxels of an image, each row computed when it is first asked for.
+    """What the forests say of the supervoxels of an image; of the first one each row is computed when first asked for.
 
     Parameters
     ----------
     forest
-        The forest.
+        The first forest.
     values
         (n, f) features.
     executor
@@ -57,6 +60,7 @@ class Opinions:
         self._forest, self._values, self._executor = forest, values, executor
         self._known = np.zeros(len(values), bool)
         self._table = np.empty((len(values), forest.classes.size), np.float32)
+        self._last_votes: tuple[Forest, NDArray[np.uint32], Opinion] | None = None
 
     def of(self, ids: NDArray[np.uint32]) -> Opinion:
         """Return the probabilities (m, k) of supervoxels (m,)."""
@@ -68,6 +72,25 @@ class Opinions:
             self._table[missing] = self._forest.predict(self._values, rows=missing, executor=self._executor)
         self._known[missing] = True
         return self._table[rows]
+
+    def votes(self, second: Forest | None, graph: Adjacency, ids: NDArray[np.uint32]) -> Opinion:
+        """Return the mean of both forests' probabilities (m, k) of supervoxels (m,), sorted.
+
+        The last answer is kept: training asks for what is predicted next.
+        """
+        if second is None:
+            return self.of(ids)
+        if self._last_votes is not None:
+            whose, known, found = self._last_votes
+            if whose is second and np.array_equal(known, ids):
+                return found
+        near = ids if ids.size == graph.n else within_hops(graph, ids, STEPS)
+        rows = np.searchsorted(near, ids)
+        opinion = self.of(near)
+        seen = surroundings(opinion, induced_graph(graph, near))[rows]
+        found = _both(opinion[rows], second.predict(seen, executor=self._executor))
+        self._last_votes = second, ids, found
+        return found
 
 
 @dataclass(frozen=True)
@@ -173,12 +196,12 @@ class Classifier:
         each = BYTES_PER_SUPERVOXEL + BYTES_PER_CLASS * self.classes.size
         each += BYTES_TO_SMOOTH if self.smoothing.rounds else 0
         if memory is None or each * wanted.size <= memory:
-            return self._at_once(values, graph, wanted, opinions, executor)
+            return self._at_once(values, graph, wanted, opinions)
         found = np.empty((wanted.size, self.classes.size), np.float32)
         n = max(LEAST_AT_ONCE, memory // (each + BYTES_IN_A_PART))
         for first in range(0, wanted.size, n):
             part = slice(first, first + n)
-            found[part] = self._at_once(values, graph, wanted[part], opinions, executor)
+            found[part] = self._at_once(values, graph, wanted[part], opinions)
         return found
 
     def _at_once(
@@ -187,27 +210,18 @@ class Classifier:
         graph: Adjacency,
         wanted: NDArray[np.uint32],
         opinions: Opinions,
-        executor: Executor | None,
     ) -> NDArray[np.float32]:
         """Return the probabilities (m, k) of supervoxels."""
         if not self.smoothing.rounds:
-            return self._sharp(graph, wanted, opinions, executor)
+            return self._sharp(graph, wanted, opinions)
         near = within_hops(graph, wanted, self.smoothing.rounds)
-        sharp = self._sharp(graph, near, opinions, executor)
+        sharp = self._sharp(graph, near, opinions)
         smoothed = self.smoothing.apply(sharp, induced_graph(graph, near), column(values, 0, near))
         return smoothed[np.searchsorted(near, wanted)]
 
-    def _sharp(
-        self, graph: Adjacency, wanted: NDArray[np.uint32], opinions: Opinions, executor: Executor | None
-    ) -> NDArray[np.float32]:
+    def _sharp(self, graph: Adjacency, wanted: NDArray[np.uint32], opinions: Opinions) -> NDArray[np.float32]:
         """Return the probabilities (m, k) of supervoxels before they are smoothed."""
-        if self.second is None:
-            return self.calibration.apply(opinions.of(wanted))
-        near = wanted if wanted.size == graph.n else within_hops(graph, wanted, STEPS)
-        rows = np.searchsorted(near, wanted)
-        opinion = opinions.of(near)
-        seen = surroundings(opinion, induced_graph(graph, near))[rows]
-        return self.calibration.apply(_both(opinion[rows], self.second.predict(seen, executor=executor)))
+        return self.calibration.apply(opinions.votes(self.second, graph, wanted))
 
 
 def fit_first(images: Sequence[LabelledImage], spec: ClassifierSpec, *, executor: Executor | None = None) -> Forest:
@@ -283,7 +297,10 @@ def fit_classifier(
         honest = _both(honest, second.predict_held_out(seen, folds))
     calibration = Calibration.none(first.classes.size)
     if spec.calibrated:
-        calibration = fit_calibration(honest[known], columns[known], weights=weights[known])
+        of_labels = honest[known], columns[known]
+        calibration = fit_calibration(*of_labels, weights=weights[known])
+        votes = _votes_anywhere(images, second, opinions)
+        calibration = move_to_gaps(calibration, votes, *of_labels, weights=weights[known])
     held_out = None
     if known.any():
         held_out = HeldOut(calibration.apply(honest[known]), columns[known].astype(np.int32), groups[known])
@@ -303,6 +320,27 @@ def _seen_of_labels(
         opinion[labelled] = honest[end - image.labels.n : end]
         seen.append(surroundings(opinion, induced_graph(image.graph, near))[labelled])
     return np.concatenate(seen)
+
+
+def _votes_anywhere(images: Sequence[LabelledImage], second: Forest | None, opinions: Sequence[Opinions]) -> Opinion:
+    """Return what both forests say of supervoxels that lie all over the images, as a table."""
+    found = []
+    for image, of_image in zip(images, opinions, strict=True):
+        votes = of_image.votes(second, image.graph, _ids_anywhere(image.graph.n, N_ASKED // len(images)))
+        found.append(votes[:: 1 + len(votes) * len(images) // N_COUNTED])
+    return np.concatenate(found)
+
+
+def _ids_anywhere(n: int, wanted: int) -> NDArray[np.uint32]:
+    """Return about so many of the ids 1..n, all if there are no more.
+
+    They are a few runs: ids that are near lie near, so that few others must be asked about the neighbourhood.
+    """
+    if n <= wanted:
+        return np.arange(1, n + 1, dtype=np.uint32)
+    length = max(1, wanted // _N_RUNS)
+    starts = np.linspace(1, n + 1 - length, _N_RUNS).astype(np.uint32)
+    return np.unique(starts[:, np.newaxis] + np.arange(length, dtype=np.uint32))
 
 
 def _both(first: Opinion, second: Opinion) -> Opinion:
