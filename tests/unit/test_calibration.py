@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from voxloop.classify import Calibration, fit_calibration
-from voxloop.classify.calibration import MIN_LABELS, PRIOR_LABELS
+from voxloop.classify.calibration import MIN_LABELS, PRIOR_LABELS, move_to_gaps
 from voxloop.errors import FormatError, InputError
 
 
@@ -88,3 +88,60 @@ def test_bad_input():
             fit_calibration(np.full((3, 2), 0.5), columns)
     with pytest.raises(FormatError, match="damaged"):
         Calibration.from_arrays({"scale": np.array(1.0)}, 2)
+
+
+def in_two_heaps(rng: np.random.Generator, *, gap: float, n: int = 3000) -> np.ndarray:
+    """Probabilities of two classes whose log-odds lie in two heaps, with a gap between them at `gap`."""
+    odds = np.concatenate([rng.normal(gap - 2, 0.5, 2 * n), rng.normal(gap + 2, 0.5, n)])
+    return softmax(np.stack([np.zeros(odds.size), odds], axis=1))
+
+
+SURE = np.array([[0.99, 0.01]] * 5 + [[0.01, 0.99]] * 5)
+UNSURE = np.array([[0.55, 0.45]] * 5 + [[0.45, 0.55]] * 5)
+RIGHT = np.repeat([0, 1], 5)
+
+
+def boundary(calibration: Calibration) -> float:
+    """Log-odds, before calibration, at which two classes are equally likely."""
+    return float(calibration.offsets[0] - calibration.offsets[1]) / calibration.scale
+
+
+def test_a_boundary_moves_to_the_gap_between_two_heaps():
+    rng = np.random.default_rng(0)
+    for gap in (-0.5, 0.0, 0.7):
+        found = move_to_gaps(Calibration.none(2), in_two_heaps(rng, gap=gap), SURE, RIGHT)
+        assert abs(boundary(found) - gap) < max(0.1, abs(gap) / 2)
+
+
+def test_a_boundary_moves_no_further_than_one_and_less_if_labels_speak_against_it():
+    far = softmax(np.stack([np.zeros(9000), np.random.default_rng(0).normal(-0.5, 1.0, 9000)], axis=1))
+    moved = [abs(boundary(move_to_gaps(Calibration.none(2), far, labels, RIGHT))) for labels in (SURE, UNSURE)]
+    assert 0.3 < moved[0] <= 1
+    assert moved[1] < 0.8 * moved[0]
+
+
+def test_moving_does_not_depend_on_the_order_of_classes_or_supervoxels():
+    rng = np.random.default_rng(3)
+    P = softmax(rng.normal(0, 2, (2000, 3)) + [0.5, 0, -0.3])
+    held_out, right = P[:60], rng.integers(0, 3, 60)
+    start = Calibration(0.8, np.array([0.2, -0.3, 0.1]))
+    found = move_to_gaps(start, P, held_out, right)
+    assert not np.allclose(found.offsets, start.offsets, atol=0.02)
+    turned = [2, 0, 1]
+    other = move_to_gaps(
+        Calibration(0.8, start.offsets[turned]),
+        rng.permutation(P)[:, turned],
+        held_out[:, turned],
+        np.argsort(turned)[right],
+    )
+    np.testing.assert_allclose(other.offsets, found.offsets[turned], atol=1e-3)
+
+
+def test_nothing_moves_without_labels_or_supervoxels():
+    start, P = Calibration(2.0, np.array([1.0, -1.0])), in_two_heaps(np.random.default_rng(0), gap=0.5)
+    assert move_to_gaps(start, P[:0], SURE, RIGHT) is start
+    assert move_to_gaps(start, P, SURE[:0], RIGHT[:0]) is start
+    with pytest.raises(InputError, match="probabilities has shape"):
+        move_to_gaps(start, P[:, :1], SURE, RIGHT)
+    with pytest.raises(InputError, match="held_out has shape"):
+        move_to_gaps(start, P, SURE, RIGHT[:-1])
