@@ -122,7 +122,7 @@ def test_a_boundary_moves_no_further_than_one_and_less_if_labels_speak_against_i
 
 def test_moving_does_not_depend_on_the_order_of_classes_or_supervoxels():
     rng = np.random.default_rng(3)
-    P = softmax(rng.normal(0, 2, (2000, 3)) + [0.5, 0, -0.3])
+    P = softmax(rng.normal([0.5, 0, -0.3], 2, (2000, 3)))
     held_out, right = P[:60], rng.integers(0, 3, 60)
     start = Calibration(0.8, np.array([0.2, -0.3, 0.1]))
     found = move_to_gaps(start, P, held_out, right)

@@ -4,7 +4,7 @@ The scores that a forest gives to what it learned from say nothing about its sco
 held out do. Konyushkova, Sznitman, Fua (ICCV 2015) move the threshold of a binary classifier by such scores; scaling
 and shifting the logarithms (Platt 1999 for two classes, "vector scaling" with one scale in Guo, Pleiss, Sun,
 Weinberger, ICML 2017, for more) does that for any number of classes. docs/decisions/0012 says why. What is not labelled
-has its say as well: boundaries between classes belong where few supervoxels lie, docs/decisions/0030.
+has its say as well: boundaries between classes belong where few supervoxels lie, docs/decisions/0032.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def move_to_gaps(
     be in the wrong place. Low density separation (Chapelle, Zien, AISTATS 2005), of the offsets alone: the logarithm of
     the density, plus the square of the move, plus 5 times the mean log-loss of held-out labels goes down from where the
     calibration has put them to the nearest minimum. The density is that of the supervoxels at a margin of 0 between
-    their two likeliest classes, by a Gaussian kernel of 0.4. No offset moves by more than 0.5. docs/decisions/0030 says
+    their two likeliest classes, by a Gaussian kernel of 0.4. No offset moves by more than 0.5. docs/decisions/0032 says
     what that is worth.
 
     Parameters
