@@ -96,9 +96,10 @@ def in_two_heaps(rng: np.random.Generator, *, gap: float, n: int = 3000) -> np.n
     return softmax(np.stack([np.zeros(odds.size), odds], axis=1))
 
 
-SURE = np.array([[0.99, 0.01]] * 5 + [[0.01, 0.99]] * 5)
-UNSURE = np.array([[0.55, 0.45]] * 5 + [[0.45, 0.55]] * 5)
-RIGHT = np.repeat([0, 1], 5)
+N_LABELS = 60  # of each class
+SURE = np.repeat([[0.99, 0.01], [0.01, 0.99]], N_LABELS, axis=0)
+UNSURE = np.repeat([[0.55, 0.45], [0.45, 0.55]], N_LABELS, axis=0)
+RIGHT = np.repeat([0, 1], N_LABELS)
 
 
 def boundary(calibration: Calibration) -> float:
@@ -113,11 +114,14 @@ def test_a_boundary_moves_to_the_gap_between_two_heaps():
         assert abs(boundary(found) - gap) < max(0.1, abs(gap) / 2)
 
 
-def test_a_boundary_moves_no_further_than_one_and_less_if_labels_speak_against_it():
-    far = softmax(np.stack([np.zeros(9000), np.random.default_rng(0).normal(-0.5, 1.0, 9000)], axis=1))
-    moved = [abs(boundary(move_to_gaps(Calibration.none(2), far, labels, RIGHT))) for labels in (SURE, UNSURE)]
-    assert 0.3 < moved[0] <= 1
-    assert moved[1] < 0.8 * moved[0]
+def test_a_boundary_moves_no_further_than_one_and_less_if_few_labels_or_unsure_ones_say_so():
+    odds = np.random.default_rng(0).normal(-0.5, 1.0, 9000)
+    P, start = softmax(np.stack([np.zeros(odds.size), odds], axis=1)), Calibration.none(2)
+    moved = boundary(move_to_gaps(start, P, SURE, RIGHT))
+    assert 0.3 < moved <= 1
+    assert 0 < boundary(move_to_gaps(start, P, UNSURE, RIGHT)) < 0.8 * moved
+    few = slice(N_LABELS - 3, N_LABELS + 3)
+    assert 0 < boundary(move_to_gaps(start, P, SURE[few], RIGHT[few])) < 0.4 * moved
 
 
 def test_moving_does_not_depend_on_the_order_of_classes_or_supervoxels():

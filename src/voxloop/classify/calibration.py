@@ -138,11 +138,11 @@ def move_to_gaps(
     """Return the calibration with the boundaries between its classes moved to where few supervoxels lie.
 
     Labels say little about where exactly a class ends; a boundary through many supervoxels that look alike is likely to
-    be in the wrong place. Low density separation (Chapelle, Zien, AISTATS 2005), of the offsets alone: the logarithm of
-    the density, plus the square of the move, plus 5 times the mean log-loss of held-out labels goes down from where the
-    calibration has put them to the nearest minimum. The density is that of the supervoxels at a margin of 0 between
-    their two likeliest classes, by a Gaussian kernel of 0.4. No offset moves by more than 0.5. docs/decisions/0032 says
-    what that is worth.
+    be in the wrong place. Low density separation (Chapelle, Zien, AISTATS 2005), of the offsets alone: from where the
+    calibration has put them, m / (m + 20) log(density) + |move|^2 + 5 times the mean log-loss of held-out labels goes
+    down to the nearest minimum. The density is that of the supervoxels at a margin of 0 between their two likeliest
+    classes, by a Gaussian kernel of 0.4; m is the number of labels of the rarest class, for what few labels have taught
+    says little of how supervoxels lie. No offset moves by more than 0.5. docs/decisions/0032 says what that is worth.
 
     Parameters
     ----------
@@ -168,6 +168,8 @@ def move_to_gaps(
     of_labels = calibration.scale * _log(known) + calibration.offsets
     of_all = calibration.scale * _log(P) + calibration.offsets
     rows = np.arange(len(P))
+    rarest = np.bincount(right, minlength=k).min()
+    trust = rarest / (rarest + PRIOR_LABELS)
     height = 1 / (np.sqrt(2 * np.pi) * _NEAR * len(P))
 
     def loss(move: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -180,9 +182,9 @@ def move_to_gaps(
         kernel = height * np.exp(-(margin**2) / 2)
         density = kernel.sum() + _GAP
         pull = kernel * margin / _NEAR
-        slope = (np.bincount(second, pull, k) - np.bincount(first, pull, k)) / density + 2 * move
+        slope = trust * (np.bincount(second, pull, k) - np.bincount(first, pull, k)) / density + 2 * move
         surprise, error = _log_loss(of_labels + move, wanted, share)
-        return float(np.log(density) + move @ move + _LABELS * surprise), slope + _LABELS * error.sum(axis=0)
+        return float(trust * np.log(density) + move @ move + _LABELS * surprise), slope + _LABELS * error.sum(axis=0)
 
     move = minimize(loss, np.zeros(k), jac=True, method="L-BFGS-B", bounds=[(-_MAX_MOVE, _MAX_MOVE)] * k).x
     return replace(calibration, offsets=calibration.offsets + move - move.mean())
