@@ -15,7 +15,7 @@ from voxloop.classify import (
     fit_classifier,
     fit_forest,
 )
-from voxloop.classify.autocontext import SECOND_LEAF, STEPS, surroundings
+from voxloop.classify.autocontext import SECOND_LEAF, STEPS, _ids_anywhere, surroundings
 from voxloop.classify.forest import fold_of_trees
 from voxloop.errors import FormatError, InputError
 from voxloop.specs import ClassifierSpec
@@ -213,3 +213,26 @@ def test_bad_input():
     values, classes = np.zeros((6, 2)), [1, 1, 1, 2, 2, 2]
     with pytest.raises(InputError, match="fold 0 holds all labels of one"):
         fit_forest(values, classes, folds=[0, 0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize(("n", "wanted"), [(1, 50), (50, 50), (51, 50), (1000, 50), (1000, 7), (23, 5)])
+def test_ids_anywhere_are_some_of_all_and_lie_all_over(n, wanted):
+    ids = _ids_anywhere(n, wanted)
+    assert ids.dtype == np.uint32
+    assert (np.diff(ids.astype(np.int64)) > 0).all()
+    assert ids[0] == 1
+    assert ids[-1] == n
+    assert ids.size == n if n <= wanted else ids.size <= max(wanted, 10)
+
+
+def test_votes_are_the_same_bits_for_a_part_and_kept_for_the_next_who_asks():
+    image, _ = noisy_halves(np.random.default_rng(1))
+    classifier = fit_classifier([image], ClassifierSpec(n_trees=10))
+    opinions = Opinions(classifier.first, image.values)
+    everything = np.arange(1, image.graph.n + 1, dtype=np.uint32)
+    votes = opinions.votes(classifier.second, image.graph, everything)
+    assert opinions.votes(classifier.second, image.graph, everything.copy()) is votes
+    part = everything[100:160:3]
+    np.testing.assert_array_equal(opinions.votes(classifier.second, image.graph, part), votes[part - 1])
+    other = fit_classifier([image], ClassifierSpec(n_trees=10, seed=1)).second
+    assert not np.array_equal(opinions.votes(other, image.graph, part), votes[part - 1])

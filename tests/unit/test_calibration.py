@@ -141,10 +141,11 @@ def test_moving_does_not_depend_on_the_order_of_classes_or_supervoxels():
     np.testing.assert_allclose(other.offsets, found.offsets[turned], atol=1e-3)
 
 
-def test_nothing_moves_without_labels_or_supervoxels():
+def test_nothing_moves_without_supervoxels_or_below_three_labels_of_a_class():
     start, P = Calibration(2.0, np.array([1.0, -1.0])), in_two_heaps(np.random.default_rng(0), gap=0.5)
     assert move_to_gaps(start, P[:0], SURE, RIGHT) is start
-    assert move_to_gaps(start, P, SURE[:0], RIGHT[:0]) is start
+    few = slice(0, N_LABELS + MIN_LABELS - 1)
+    assert move_to_gaps(start, P, SURE[few], RIGHT[few]) is start
     with pytest.raises(InputError, match="probabilities has shape"):
         move_to_gaps(start, P[:, :1], SURE, RIGHT)
     with pytest.raises(InputError, match="held_out has shape"):

@@ -153,6 +153,11 @@ def move_to_gaps(
     held_out, columns, weights
         As in `fit_calibration`.
 
+    Returns
+    -------
+    Calibration
+        The same if a class has fewer than `MIN_LABELS` labels.
+
     Raises
     ------
     InputError
@@ -162,13 +167,13 @@ def move_to_gaps(
     if P.ndim != 2 or P.shape[1] != k:
         raise InputError(f"probabilities has shape {P.shape}; expected (n, {k})")
     known, right = _checked(held_out, columns)
-    if len(P) == 0 or len(known) == 0:
+    rarest = np.bincount(right, minlength=k).min()
+    if len(P) == 0 or rarest < MIN_LABELS:
         return calibration
     share, wanted = _shares(right, weights, k), np.eye(k)[right]
     of_labels = calibration.scale * _log(known) + calibration.offsets
     of_all = calibration.scale * _log(P) + calibration.offsets
     rows = np.arange(len(P))
-    rarest = np.bincount(right, minlength=k).min()
     trust = rarest / (rarest + PRIOR_LABELS)
     height = 1 / (np.sqrt(2 * np.pi) * _NEAR * len(P))
 
