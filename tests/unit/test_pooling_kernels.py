@@ -6,30 +6,33 @@ import numpy as np
 import pytest
 
 from tests.kernel_source import python_source
-from voxloop.kernels.pooling import add_moments, find_runs, number_runs
+from voxloop.kernels.pooling import add_moments, find_runs
 
 LABELS = np.array([[[0, 7, 7], [3, 0, 7]], [[7, 3, 3], [9, 9, 9]]], np.uint32)
 
 
 @pytest.mark.parametrize("kernel", [find_runs, python_source(find_runs)], ids=["compiled", "source"])
-def test_runs_end_with_their_rows(kernel) -> None:
-    starts, planes = kernel(LABELS)
+def test_runs_end_with_their_rows_and_numbers_follow_the_first_voxels(kernel) -> None:
+    starts, planes, numbers, ids, counts = kernel(LABELS, np.zeros(10, np.int32))
     assert starts.tolist() == [0, 1, 3, 4, 5, 6, 7, 9, 12]
     assert planes.tolist() == [0, 5, 8]
-
-
-@pytest.mark.parametrize("kernel", [number_runs, python_source(number_runs)], ids=["compiled", "source"])
-def test_numbers_follow_the_first_voxels(kernel) -> None:
-    numbers, ids, counts = kernel(LABELS.reshape(-1), find_runs(LABELS)[0], np.zeros(10, np.int32))
     assert numbers.tolist() == [0, 1, 2, 0, 1, 1, 2, 3]
     assert ids.tolist() == [7, 3, 9]
     assert counts.tolist() == [4, 3, 3]
 
 
-def test_more_supervoxels_than_the_first_guess() -> None:
+@pytest.mark.parametrize("kernel", [find_runs, python_source(find_runs)], ids=["compiled", "source"])
+def test_long_runs_are_cut(kernel) -> None:
+    labels = np.array([[[5] * 9 + [6] * 4 + [5] * 5]], np.uint32)
+    starts, planes, numbers, ids, counts = kernel(labels, np.zeros(7, np.int32))
+    assert starts.tolist() == [0, 4, 8, 9, 13, 17, 18]
+    assert numbers.tolist() == [1, 1, 1, 2, 1, 1]
+    assert (planes.tolist(), ids.tolist(), counts.tolist()) == ([0, 6], [5, 6], [14, 4])
+
+
+def test_more_supervoxels_than_runs_of_a_row() -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(3000, dtype=np.uint32), 3)).reshape(3, 300, 10)
-    starts, _ = find_runs(labels)
-    numbers, ids, counts = number_runs(labels.reshape(-1), starts, np.zeros(3000, np.int32))
+    starts, _, numbers, ids, counts = find_runs(labels, np.zeros(3000, np.int32))
     assert sorted(ids.tolist()) == list(range(1, 3000))
     assert (counts == 3).all()
     local = np.repeat(numbers, np.diff(starts)).reshape(labels.shape)
@@ -44,8 +47,7 @@ def test_moments_agree_with_bincount(n_responses: int, longest: int) -> None:
     rng = np.random.default_rng(n_responses)
     labels = np.repeat(rng.integers(0, 5, 200), rng.integers(1, longest + 1, 200))[: 3 * (200 // 3)]
     labels = labels.reshape(3, 1, -1).astype(np.uint32)
-    starts, planes = find_runs(labels)
-    numbers, ids, _ = number_runs(labels.reshape(-1), starts, np.zeros(5, np.int32))
+    starts, planes, numbers, ids, _ = find_runs(labels, np.zeros(5, np.int32))
     responses = rng.normal(1e4, 1, (n_responses, 3, labels.shape[2])).astype(np.float32)
     sums, squares = np.zeros((len(ids), n_responses)), np.zeros((len(ids), n_responses))
     for part in (slice(0, 2), slice(2, 3)):  # slab by slab, the second of one plane
@@ -60,7 +62,7 @@ def test_moments_agree_with_bincount(n_responses: int, longest: int) -> None:
 
 def test_the_compiled_moments_are_those_of_the_source() -> None:
     rng = np.random.default_rng(1)
-    starts, numbers = np.array([5, 6, 14, 17, 20], np.int32), np.array([1, 2, 0, 1], np.int32)
+    starts, numbers = np.array([5, 6, 10, 14, 17, 20], np.int32), np.array([1, 2, 2, 0, 1], np.int32)
     responses = rng.normal(size=(11, 15)).astype(np.float32)
     tables = [(np.zeros((2, 11)), np.zeros((2, 11))) for _ in range(2)]
     add_moments(responses, starts, numbers, *tables[0])

@@ -291,8 +291,7 @@ def pool_block(
     inner = np.ascontiguousarray(labels[block.inner.slices])
     check_range(inner, n)
     inner = inner.astype(np.uint32, copy=False)
-    starts, planes = pooling.find_runs(inner)
-    numbers, ids, counts = pooling.number_runs(inner.reshape(-1), starts, np.zeros(n + 1, np.int32))
+    starts, planes, numbers, ids, counts = pooling.find_runs(inner, np.zeros(n + 1, np.int32))
     groups = [Collected.nothing(len(ids), source.n_responses, statistics) for _ in bins]
     if len(ids):
         for group, slab, responses in source.slabs(block):

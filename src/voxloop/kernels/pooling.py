@@ -1,7 +1,7 @@
 """Reduce voxel responses to statistics per supervoxel of a block.
 
 A supervoxel meets a row of voxels in a run: what is done once a run, and not once a voxel, decides the speed, as runs
-are three to seven voxels long.
+are three to seven voxels long. Longer ones are cut, so that a run is one vector, and no branch is guessed wrong.
 """
 
 from __future__ import annotations
@@ -14,22 +14,29 @@ from numba import njit
 from numpy.typing import NDArray
 
 from voxloop.kernels.part import part
-from voxloop.kernels.simd import add_columns
+from voxloop.kernels.simd import LONGEST_RUN, add_columns
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
+_LONGEST = np.uint32(LONGEST_RUN)
+
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def find_runs(labels: NDArray[np.uint32]) -> tuple[Int32, Int64]:
-    """Cut the rows of a block into runs of equal labels.
+def find_runs(labels: NDArray[np.uint32], lookup: Int32) -> tuple[Int32, Int64, Int32, Int64, Int64]:
+    """Cut the rows of a block into runs of at most `LONGEST_RUN` equal labels, and number its supervoxels.
+
+    Local numbers are 1, 2, ... in the order of their first voxels. Both are done row by row, while the labels are in
+    the cache.
 
     Parameters
     ----------
     labels
-        (z, y, x) uint32 of fewer than 2^31 voxels.
+        (z, y, x) uint32 of fewer than 2^31 voxels, 0 outside.
+    lookup
+        (n + 1,) int32 for supervoxels 1..n, all 0.
 
     Returns
     -------
@@ -37,65 +44,50 @@ def find_runs(labels: NDArray[np.uint32]) -> tuple[Int32, Int64]:
         (m + 1,) int32: voxel where each run starts, in C order; the number of voxels at the end.
     planes
         (z + 1,) int64: the first run of each plane; m at the end.
-    """
-    n_z, n_y, n_x = labels.shape
-    flat = labels.reshape(-1)
-    starts = np.empty(flat.size + 1, np.int32)
-    planes = np.empty(n_z + 1, np.int64)
-    n = np.uint64(0)  # unsigned: an index that may be negative is checked
-    first = 0
-    for z in range(n_z):
-        planes[z] = n
-        for _ in range(n_y):
-            row = flat[first : first + n_x]
-            starts[n] = first
-            n += np.uint64(1)
-            for i in range(1, row.size):
-                # Written always, counted where it is true: a branch would be guessed wrong at every other run.
-                starts[n] = first + i
-                n += np.uint64(row[i] != row[i - 1])
-            first += n_x
-    starts[n] = flat.size
-    planes[n_z] = n
-    return starts[: np.int64(n) + 1].copy(), planes
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def number_runs(labels: NDArray[np.uint32], starts: Int32, lookup: Int32) -> tuple[Int32, Int64, Int64]:
-    """Give the supervoxels of a block local numbers 1, 2, ... in the order of their first voxels.
-
-    Parameters
-    ----------
-    labels
-        (v,) uint32, 0 outside.
-    starts
-        (m + 1,) int32, runs of equal labels.
-    lookup
-        (n + 1,) int32, all 0.
-
-    Returns
-    -------
     numbers
         (m,) int32: local number of each run, 0 outside.
     ids, counts
         (k,) int64: supervoxels and their numbers of voxels, in the order of the local numbers.
     """
-    numbers = np.empty(starts.size - 1, np.int32)
-    ids = np.empty(min(numbers.size, lookup.size), np.int64)  # one array: one that could grow takes 6 ns a run
-    n = 0
-    for run in range(numbers.size):
-        label = labels[np.uint32(starts[run])]
-        number = lookup[label]
-        if number == 0 and label != 0:
-            ids[n] = label
-            n += 1
-            number = np.int32(n)
-            lookup[label] = number
-        numbers[run] = number
-    counts = np.zeros(n + 1, np.int64)
-    for run in range(numbers.size):
-        counts[np.uint32(numbers[run])] += starts[run + 1] - starts[run]
-    return numbers, ids[:n].copy(), counts[1:].copy()
+    n_z, n_y, n_x = labels.shape
+    flat = labels.reshape(-1)
+    starts, numbers = np.empty(flat.size + 1, np.int32), np.empty(flat.size, np.int32)
+    planes = np.empty(n_z + 1, np.int64)
+    # One array: one that could grow takes 6 ns a run.
+    ids = np.empty(min(flat.size, lookup.size), np.int64)
+    counts = np.zeros(ids.size + 1, np.int64)
+    n = np.uint64(0)  # unsigned: an index that may be negative is checked
+    n_ids = 0
+    first = 0
+    for z in range(n_z):
+        planes[z] = n
+        for _ in range(n_y):
+            row = flat[first : first + n_x]
+            run = n
+            starts[n] = first
+            n += np.uint64(1)
+            length = np.uint32(0)  # of the run before this voxel, 0 where a new one starts
+            for i in range(1, row.size):
+                # Written always, counted where it is true: a branch would be guessed wrong at every other run.
+                starts[n] = first + i
+                length = (length + np.uint32(1)) & (_LONGEST - np.uint32(1) if row[i] == row[i - 1] else np.uint32(0))
+                n += np.uint64(length == 0)
+            first += n_x
+            starts[n] = first
+            while run < n:
+                label = flat[np.uint32(starts[run])]
+                number = lookup[label]
+                if number == 0 and label != 0:
+                    ids[n_ids] = label
+                    n_ids += 1
+                    number = np.int32(n_ids)
+                    lookup[label] = number
+                numbers[run] = number
+                counts[np.uint32(number)] += starts[run + np.uint64(1)] - starts[run]
+                run += np.uint64(1)
+    planes[n_z] = n
+    m = np.int64(n)
+    return starts[: m + 1].copy(), planes, numbers[:m].copy(), ids[:n_ids].copy(), counts[1 : n_ids + 1].copy()
 
 
 def _adder(width: Literal[1, 2, 4, 8]) -> Callable[..., None]:
@@ -113,17 +105,15 @@ def _adder(width: Literal[1, 2, 4, 8]) -> Callable[..., None]:
         k: int,
     ) -> None:
         offset = np.int64(starts[0])
-        # From here on a vector of 8 voxels would reach beyond the last response.
-        safe = responses.size - 8 - (k + width - 1) * stride
+        # From here on a vector of so many voxels would reach beyond the last response.
+        safe = responses.size - LONGEST_RUN - (k + width - 1) * stride
         for run in range(numbers.size):
             at = (int(numbers[run]) - 1) * n_responses + k
             if at < 0:
                 continue
             first, stop = starts[run] - offset, starts[run + 1] - offset
-            while first < stop and first <= safe and width > 1:
-                add_columns(responses, stride, first + k * stride, min(8, stop - first), sums, squares, at, width)
-                first += 8
-            if first >= stop:
+            if first <= safe:
+                add_columns(responses, stride, first + k * stride, stop - first, sums, squares, at, width)
                 continue
             for column in range(width):
                 total, square = 0.0, 0.0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from voxloop.blocks import Block, Executor, Progress, Shape3, map_blocks, partition
 from voxloop.errors import InputError
 from voxloop.kernels.extent import measure_extent
-from voxloop.kernels.pooling import find_runs, number_runs
+from voxloop.kernels.pooling import find_runs
 from voxloop.volume import ArrayLike
 
 _BLOCK_SHAPE: Shape3 = (64, 256, 256)
@@ -79,8 +79,7 @@ def _measure_block(labels: ArrayLike, n: int, block: Block) -> _BlockExtent:
     part = np.ascontiguousarray(labels[block.inner.slices], np.uint32)
     if part.max() > n:
         raise InputError(f"labels hold {part.max()} but n is {n}")
-    starts, _ = find_runs(part)
-    numbers, ids, _ = number_runs(part.reshape(-1), starts, np.zeros(n + 1, np.int32))
+    starts, _, numbers, ids, _ = find_runs(part, np.zeros(n + 1, np.int32))
     local = np.repeat(numbers, np.diff(starts)).reshape(part.shape)
     first = np.full((len(ids), 3), np.iinfo(np.int32).max, np.int32)
     last = np.full((len(ids), 3), -1, np.int32)
