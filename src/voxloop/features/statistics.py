@@ -86,7 +86,7 @@ class Collected:
 
     def of(self, rows: Int64) -> Collected:
         """Return what is known of the supervoxels in `rows`."""
-        return Collected(**{name: array[rows] for name, array in vars(self).items()})
+        return Collected(**{name: array.take(rows, axis=0) for name, array in vars(self).items()})
 
     def merge(self, rows: Int64, other: Collected) -> None:
         """Add what is known of other voxels of the supervoxels in `rows`, each named once."""
@@ -110,32 +110,38 @@ class Collected:
         }
         return Collected(**parts)
 
-    def columns(self, rows: Int64, counts: Int64, statistics: Sequence[Statistic], bins: Bins) -> Float32:
-        """Return the statistics (r, s * k) of the supervoxels in `rows`, that have `counts` voxels."""
-        return np.concatenate([self._column(s, rows, counts[:, np.newaxis], bins) for s in statistics], axis=1)
+    def columns(self, counts: Int64, statistics: Sequence[Statistic], bins: Bins) -> Float32:
+        """Return the statistics (r, s * k) of supervoxels that have `counts` (r,) voxels."""
+        counts = counts[:, np.newaxis]
+        mean = self.sums / counts
+        out = np.empty((len(counts), len(statistics), len(bins.low)), np.float32)
+        for i, statistic in enumerate(statistics):
+            out[:, i] = mean if statistic == "mean" else self._column(statistic, counts, mean, bins)
+        return out.reshape(len(counts), out.shape[1] * out.shape[2])
 
-    def _column(self, statistic: Statistic, rows: Int64, counts: Int64, bins: Bins) -> Float32:
+    def _column(
+        self, statistic: Statistic, counts: Int64, mean: Float64, bins: Bins
+    ) -> Float32 | Float64:
         if statistic == "min":
-            return self.lowest[rows]
+            return self.lowest
         if statistic == "max":
-            return self.highest[rows]
+            return self.highest
         if statistic in QUANTILES:
-            return self._quantile(QUANTILES[statistic], rows, counts, bins)
-        mean = self.sums[rows] / counts
-        if statistic == "mean":
-            return mean.astype(np.float32)
-        return np.sqrt(np.maximum(self.squares[rows] / counts - mean**2, 0.0)).astype(np.float32)
+            return self._quantile(QUANTILES[statistic], counts, bins)
+        variance = self.squares / counts
+        variance -= mean * mean
+        return np.sqrt(np.maximum(variance, 0.0, out=variance), out=variance)
 
-    def _quantile(self, share: float, rows: Int64, counts: Int64, bins: Bins) -> Float32:
+    def _quantile(self, share: float, counts: Int64, bins: Bins) -> Float32:
         """Return a quantile, interpolated in the bin that holds it: off by less than a bin's width within the bins."""
-        up_to = self.histogram[rows].cumsum(axis=2, dtype=np.int64)
+        up_to = self.histogram.cumsum(axis=2, dtype=np.int64)
         wanted = share * counts
         index = (up_to < wanted[:, :, np.newaxis]).sum(axis=2)
         after = np.take_along_axis(up_to, index[:, :, np.newaxis], axis=2)[:, :, 0]
         before = np.where(
             index > 0, np.take_along_axis(up_to, np.maximum(index - 1, 0)[:, :, np.newaxis], 2)[:, :, 0], 0
         )
-        low, high = self.lowest[rows], self.highest[rows]
+        low, high = self.lowest, self.highest
         # An open bin ends where the supervoxel does.
         left = np.where(index == 0, low, bins.low + index * bins.width)
         right = np.where(index == N_BINS - 1, high, bins.low + (index + 1) * bins.width)
@@ -202,9 +208,10 @@ class Table:
     def _write(self, indices: Int64, groups: Sequence[Collected], rows: Int64, counts: Int64) -> None:
         """Write the supervoxels that lie in `rows` of each group."""
         columns = [
-            group.columns(rows, counts, self._statistics, bins) for group, bins in zip(groups, self._bins, strict=True)
+            group.of(rows).columns(counts, self._statistics, bins)
+            for group, bins in zip(groups, self._bins, strict=True)
         ]
-        self._out[indices] = np.concatenate(columns, axis=1)
+        self._out[indices] = columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
     def close(self) -> None:
         """Raise `InputError` if a supervoxel has another number of voxels than was said."""
