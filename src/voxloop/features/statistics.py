@@ -119,9 +119,7 @@ class Collected:
             out[:, i] = mean if statistic == "mean" else self._column(statistic, counts, mean, bins)
         return out.reshape(len(counts), out.shape[1] * out.shape[2])
 
-    def _column(
-        self, statistic: Statistic, counts: Int64, mean: Float64, bins: Bins
-    ) -> Float32 | Float64:
+    def _column(self, statistic: Statistic, counts: Int64, mean: Float64, bins: Bins) -> Float32 | Float64:
         if statistic == "min":
             return self.lowest
         if statistic == "max":

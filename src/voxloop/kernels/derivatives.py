@@ -17,7 +17,7 @@ from voxloop.kernels.simd_taps import sum_taps, sum_taps_2, sum_taps_3, sum_taps
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
-BAND = 512  # voxels worked on together, about
+BAND = 1024  # voxels worked on together, about
 TOGETHER = 4  # rows or planes that `sum_taps_rows` sums together
 COLUMN = 256  # voxels of each of as many planes worked on together
 # Components (z, y, x) of the gradient whose products are the entries of the structure tensor.

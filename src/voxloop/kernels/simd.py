@@ -189,7 +189,9 @@ def _generate_add_columns(context: Any, builder: Any, signature: Any, arguments:
     )
     rows = [
         builder.load(
-            vector_at(builder, responses.data, builder.add(first, builder.mul(stride, ir.Constant(first.type, k))), run),
+            vector_at(
+                builder, responses.data, builder.add(first, builder.mul(stride, ir.Constant(first.type, k))), run
+            ),
             align=4,
         )
         for k in range(width)
