@@ -18,6 +18,7 @@ from voxloop.samples import phantom
 from voxloop.volume import Volume
 
 SHAPES: dict[Size, tuple[int, int, int]] = {"test": (16, 48, 48), "quick": (40, 128, 128), "full": (64, 192, 192)}
+MIN_REAL = 64  # voxels a side, below which the real volumes are not read: the tests need no data
 CUBES_A_SIDE: dict[Size, int] = {"test": 16, "quick": 37, "full": 37}  # 37^3 is 50,653
 N_LABELS = 500
 N_FEATURES = 122  # 61 responses, mean and standard deviation
@@ -53,6 +54,17 @@ def scene(size: Size) -> Scene:
 def data_root() -> Path:
     """Return where the real volumes are, if they are."""
     return Path(os.environ.get("VOXLOOP_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+def real_or_tissue(name: str, folder: str, shape: tuple[int, int, int]) -> tuple[str, Volume]:
+    """Return the middle of a real volume if it is there and large enough to be cut, else blobs, with its name."""
+    file = data_root() / folder / "image.tif"
+    if min(shape) < MIN_REAL or not file.is_file():
+        return "blobs", tissue(shape)
+    image = tifffile.imread(file)
+    starts = [(whole - part) // 2 for whole, part in zip(image.shape, shape, strict=True)]
+    crop = tuple(slice(start, start + part) for start, part in zip(starts, shape, strict=True))
+    return name, Volume.from_array(np.ascontiguousarray(image[crop]))
 
 
 def tissue(shape: tuple[int, int, int], seed: int = 0) -> Volume:

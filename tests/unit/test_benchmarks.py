@@ -134,7 +134,7 @@ def test_other_numbers_of_supervoxels_are_no_equal_work() -> None:
 
 
 def test_a_wrong_column_is_no_equal_work() -> None:
-    comparison = features.bank_bioimage_cpp("test")
+    comparison = features.bank_pooled_epfl("test")
     ours, theirs = comparison.ours(), comparison.theirs()
     wrong = FeatureTable(ours.values[:, ::-1], ours.names)
     with pytest.raises(AssertionError):
