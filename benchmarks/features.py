@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import bioimage_cpp.filters as bic
 import numpy as np
@@ -13,9 +12,13 @@ from skimage.feature import multiscale_basic_features
 
 from benchmarks.measure import Comparison, Size
 from benchmarks.scenes import real_or_tissue, side_by_side, tissue
+from voxloop.blocks import partition
 from voxloop.features import FeatureTable, compute_features, filter_block
+from voxloop.features.filters import scale_channels
+from voxloop.features.pool import FilteredSource
+from voxloop.features.scales import scale_of
 from voxloop.specs import SIGMAS, FeatureSpec, SlicSpec
-from voxloop.supervoxels import Supervoxels, slic
+from voxloop.supervoxels import slic
 from voxloop.volume import Volume
 
 SHAPES: dict[Size, tuple[int, int, int]] = {"test": (24, 28, 32), "quick": (64, 80, 80), "full": (128, 160, 160)}
@@ -42,20 +45,36 @@ def _bank(name: str, folder: str, size: Size) -> Comparison:
     name, volume = real_or_tissue(name, folder, SHAPES[size])
     image = volume.read()[0]
     return Comparison(
-        name="ilastik's filter bank, not pooled",
+        name="ilastik's filter bank, slab by slab",
         work=f"{name}, {side_by_side(volume.shape)}, 61 responses",
-        peer="bioimage-cpp",
-        ours=lambda: _at_compared(lambda sigma: list(filter_block(image, sigma, spec=ILASTIK))),
-        theirs=lambda: _at_compared(lambda sigma: _ilastik_responses(image, sigma)),
+        peer="bioimage-cpp, array by array",
+        ours=lambda: _respond_in_slabs(volume),
+        theirs=lambda: _respond_in_arrays(image),
         check=_same_responses,
     )
 
 
-def _at_compared(respond: Callable[[float], list[Field]]) -> list[Field]:
-    """Compute the responses of all scales, and keep those of one: all of them are 80 times the image."""
-    kept = []
+def _respond_in_slabs(volume: Volume) -> list[Field]:
+    """Compute the responses of all scales as pooling does, and keep those of one: all are 244 times the image."""
+    kept: list[Field] = []
     for sigma in SIGMAS:
-        responses = respond(sigma)
+        n_responses = len(scale_channels(ILASTIK, sigma))
+        source = FilteredSource(volume, scale_of(ILASTIK, sigma), n_responses)
+        if sigma == COMPARED_SIGMA:
+            kept = [np.empty(volume.shape, np.float32) for _ in range(n_responses)]
+        for block in partition(volume.shape, source.choose_blocks(), source.halo):
+            for _, slab, responses in source.slabs(block):
+                if sigma == COMPARED_SIGMA:
+                    for whole, part in zip(kept, responses, strict=True):
+                        whole[slab.slices] = part
+    return kept
+
+
+def _respond_in_arrays(image: NDArray[np.uint8]) -> list[Field]:
+    """Compute the responses of all scales, and keep those of one."""
+    kept: list[Field] = []
+    for sigma in SIGMAS:
+        responses = _ilastik_responses(image, sigma)
         if sigma == COMPARED_SIGMA:
             kept = responses
     return kept
