@@ -332,15 +332,15 @@ def _votes_anywhere(images: Sequence[LabelledImage], second: Forest | None, opin
 
 
 def _ids_anywhere(n: int, wanted: int) -> NDArray[np.uint32]:
-    """Return about so many of the ids 1..n, all if there are no more.
+    """Return about so many of the ids 1..n; all if that is not half of them: they are all predicted afterwards.
 
     They are a few runs: ids that are near lie near, so that few others must be asked about the neighbourhood.
     """
-    if n <= wanted:
+    if n < 2 * max(wanted, _N_RUNS):
         return np.arange(1, n + 1, dtype=np.uint32)
     length = max(1, wanted // _N_RUNS)
     starts = np.linspace(1, n + 1 - length, _N_RUNS).astype(np.uint32)
-    return np.unique(starts[:, np.newaxis] + np.arange(length, dtype=np.uint32))
+    return (starts[:, np.newaxis] + np.arange(length, dtype=np.uint32)).ravel()
 
 
 def _both(first: Opinion, second: Opinion) -> Opinion:
