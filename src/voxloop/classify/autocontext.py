@@ -36,8 +36,9 @@ SECOND_LEAF = 5
 BYTES_PER_SUPERVOXEL, BYTES_PER_CLASS = 200, 30
 BYTES_TO_SMOOTH, BYTES_IN_A_PART = 170, 150  # more: for smoothing, and for a graph of its own
 LEAST_AT_ONCE = 100_000  # supervoxels: the contacts of all are looked through for each part
-# Supervoxels that say where few of them lie, labelled or not, and of how many of them that is counted.
-N_ASKED, N_COUNTED = 50_000, 10_000
+# Where few supervoxels lie, labelled or not, is counted among so many of them. Images of fewer than the second number
+# are asked as a whole: they are predicted as a whole afterwards.
+N_COUNTED, N_AT_ONCE = 10_000, 100_000
 _N_RUNS = 10
 
 Opinion = NDArray[np.float32]
@@ -323,24 +324,27 @@ def _seen_of_labels(
 
 
 def _votes_anywhere(images: Sequence[LabelledImage], second: Forest | None, opinions: Sequence[Opinions]) -> Opinion:
-    """Return what both forests say of supervoxels that lie all over the images, as a table."""
+    """Return what both forests say of about `N_COUNTED` supervoxels that lie all over the images, as a table."""
+    wanted = max(1, N_COUNTED // len(images))
     found = []
     for image, of_image in zip(images, opinions, strict=True):
-        votes = of_image.votes(second, image.graph, _ids_anywhere(image.graph.n, N_ASKED // len(images)))
-        found.append(votes[:: 1 + len(votes) * len(images) // N_COUNTED])
+        n = image.graph.n
+        ids = np.arange(1, n + 1, dtype=np.uint32) if n * len(images) < N_AT_ONCE else _ids_anywhere(n, wanted)
+        votes = of_image.votes(second, image.graph, ids)
+        found.append(votes[:: 1 + (len(votes) - 1) // wanted])
     return np.concatenate(found)
 
 
 def _ids_anywhere(n: int, wanted: int) -> NDArray[np.uint32]:
-    """Return about so many of the ids 1..n; all if that is not half of them: they are all predicted afterwards.
+    """Return about so many of the ids 1..n, sorted.
 
     They are a few runs: ids that are near lie near, so that few others must be asked about the neighbourhood.
     """
-    if n < 2 * max(wanted, _N_RUNS):
-        return np.arange(1, n + 1, dtype=np.uint32)
-    length = max(1, wanted // _N_RUNS)
-    starts = np.linspace(1, n + 1 - length, _N_RUNS).astype(np.uint32)
-    return (starts[:, np.newaxis] + np.arange(length, dtype=np.uint32)).ravel()
+    n_runs = min(_N_RUNS, n)
+    length = max(1, min(wanted, n) // n_runs)
+    starts = np.linspace(1, n + 1 - length, n_runs).astype(np.uint32)
+    ids: NDArray[np.uint32] = (starts[:, np.newaxis] + np.arange(length, dtype=np.uint32)).ravel()
+    return ids
 
 
 def _both(first: Opinion, second: Opinion) -> Opinion:
