@@ -342,9 +342,8 @@ def _ids_anywhere(n: int, wanted: int) -> NDArray[np.uint32]:
     """
     n_runs = min(_N_RUNS, n)
     length = max(1, min(wanted, n) // n_runs)
-    starts = np.linspace(1, n + 1 - length, n_runs).astype(np.uint32)
-    ids: NDArray[np.uint32] = (starts[:, np.newaxis] + np.arange(length, dtype=np.uint32)).ravel()
-    return ids
+    starts = np.linspace(1, n + 1 - length, n_runs).astype(np.int64)
+    return np.concatenate([np.arange(start, start + length, dtype=np.uint32) for start in starts])
 
 
 def _both(first: Opinion, second: Opinion) -> Opinion:
