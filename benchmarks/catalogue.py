@@ -27,6 +27,7 @@ BENCHMARKS: tuple[Callable[[Size], Comparison], ...] = (
     scaling.training_grows,
     scaling.prediction_grows,
     scaling.machine_threads,
+    scaling.machine_vector_threads,
     scaling.slic_threads,
     scaling.graph_threads,
     scaling.features_threads,

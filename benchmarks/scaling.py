@@ -113,21 +113,39 @@ def _spin(n: int) -> float:
     return x
 
 
+@njit(cache=True, nogil=True)
+def _sweep(times: int) -> np.float32:
+    """Multiply and add vectors that stay in the first-level cache: as much as a processor's vector units can do."""
+    values, sums = np.full(2048, np.float32(0.5)), np.zeros(2048, np.float32)
+    for _ in range(times):
+        for i in range(values.size):
+            sums[i] = values[i] * np.float32(0.25) + sums[i] * np.float32(0.5)
+    return sums[0]
+
+
 def machine_threads(size: Size) -> Comparison:
-    """Return what a second thread brings to arithmetic alone: the most that this machine allows at the moment."""
-    steps = {"test": 1_000, "quick": 20_000_000, "full": 50_000_000}[size]
-    _spin(1)
+    """Return what a second thread brings to additions that wait for one another: the most that this machine allows."""
+    return _machine("a chain of additions alone", _spin, {"test": 1_000, "quick": 20_000_000, "full": 50_000_000}[size])
+
+
+def machine_vector_threads(size: Size) -> Comparison:
+    """Return what a second thread brings to vectors: less, where two processors share a core or its power."""
+    return _machine("vectors in the cache alone", _sweep, {"test": 10, "quick": 100_000, "full": 1_000_000}[size])
+
+
+def _machine(name: str, work: Callable[[int], float], steps: int) -> Comparison:
+    work(1)
 
     def check(ours: list[float], theirs: list[float]) -> dict[str, float]:
         assert ours == theirs
         return {}
 
     return Comparison(
-        name="arithmetic alone, 2 threads",
+        name=f"{name}, 2 threads",
         work=f"4 x {steps:,} steps",
         peer="1 thread",
-        ours=lambda: list(ThreadExecutor(2).map(_spin, [steps] * 4)),
-        theirs=lambda: list(SerialExecutor().map(_spin, [steps] * 4)),
+        ours=lambda: list(ThreadExecutor(2).map(work, [steps] * 4)),
+        theirs=lambda: list(SerialExecutor().map(work, [steps] * 4)),
         check=check,
         kind="threads",
     )
