@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import voxloop
+from voxloop.cli.interrupts import Interrupts
 from voxloop.cli.output import Output
 from voxloop.errors import Cancelled, VoxloopError
 
@@ -89,17 +90,18 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 2 for bad input, 130 after Ctrl-C, 1 for a fault or a batch with failures."""
     options = build_parser().parse_args(arguments)
-    output = Output(as_json=options.json)
+    interrupts = Interrupts()
+    output = Output(as_json=options.json, check=interrupts.check)
     try:
-        return options.run(options, output) or 0
+        with interrupts.watched():
+            return options.run(options, output) or 0
     except VoxloopError as error:
         if options.debug and not isinstance(error, Cancelled):
             raise
         output.warn(str(error).replace("\n", " "))
         return EXIT_INTERRUPTED if isinstance(error, Cancelled) else EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        output.warn("stopped; what was finished is kept")
-        return EXIT_INTERRUPTED
+        return _stopped(output)
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain once more while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -108,5 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whatever it is, users see one line and an exit code of its own; --debug is for who mends it.
         if options.debug:
             raise
+        if interrupts.received:  # a library made another error of it
+            return _stopped(output)
         output.warn(f"internal error: {type(error).__name__}: {error} (--debug shows where)".replace("\n", " "))
         return 1
+
+
+def _stopped(output: Output) -> int:
+    output.warn("stopped; what was finished is kept")
+    return EXIT_INTERRUPTED

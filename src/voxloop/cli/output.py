@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
 class Output:
-    """Where a command's result and its progress go."""
+    """Where a command's result and its progress go; `check` is called at every step of the progress."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, check: Callable[[], None] = lambda: None) -> None:
         self._as_json = as_json
+        self._check = check
         self._bar: Any = None
         self._stage = ""
 
@@ -35,6 +36,7 @@ class Output:
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Show how far `stage` is and how long it will still take; nothing where nobody watches."""
+        self._check()
         if not sys.stderr.isatty():
             return
         if self._bar is None or stage != self._stage:
