@@ -453,6 +453,8 @@ def test_channels_and_single_slices_that_itk_writes(tmp_path, suffix):
     assert open_volume(tmp_path / f"b{suffix}").spacing[1:] == (0.5, 0.25)
 
 
+# It asks the time as Python 3.12 would rather not have it asked.
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 @pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2"])
 @pytest.mark.parametrize("detached", [False, True])
 def test_what_pynrrd_writes(tmp_path, encoding, detached):

@@ -235,12 +235,13 @@ def _arrays(archive: zipfile.ZipFile) -> Mapping[str, NDArray[Any]]:
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
-    content = io.BytesIO(_contents(archive, info.filename, _MAX_ARRAYS))
+    stored = _contents(archive, info.filename, _MAX_ARRAYS)
+    content = io.BytesIO(stored)
     if np.lib.format.read_magic(content) != (1, 0):
         raise FormatError(f"{info.filename} is an array of an unknown version")
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(content)
-    values = content.getbuffer()[content.tell() :]
+    values = memoryview(stored)[content.tell() :]
     if dtype.kind not in "iuf" or min(shape, default=0) < 0 or prod(shape) * dtype.itemsize != len(values):
         raise FormatError(f"{info.filename} is {dtype} of shape {shape} in {len(values)} bytes")
-    array = np.frombuffer(values, dtype)
+    array = np.frombuffer(values, dtype).copy()  # numba would compile its kernels anew for what is read-only
     return array.reshape(shape, order="F" if fortran_order else "C")
