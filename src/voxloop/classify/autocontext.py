@@ -36,8 +36,8 @@ SECOND_LEAF = 5
 BYTES_PER_SUPERVOXEL, BYTES_PER_CLASS = 200, 30
 BYTES_TO_SMOOTH, BYTES_IN_A_PART = 170, 150  # more: for smoothing, and for a graph of its own
 LEAST_AT_ONCE = 100_000  # supervoxels: the contacts of all are looked through for each part
-# Where few supervoxels lie, labelled or not, is counted among so many of them. Images of fewer than the second number
-# are asked as a whole: they are predicted as a whole afterwards.
+# Where few supervoxels lie, labelled or not, is counted among so many of them. Images with fewer than the second number
+# together are asked as a whole: they are predicted as a whole afterwards.
 N_COUNTED, N_AT_ONCE = 10_000, 100_000
 _N_RUNS = 10
 

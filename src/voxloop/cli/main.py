@@ -95,13 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with interrupts.watched():
             return options.run(options, output) or 0
+    except KeyboardInterrupt:
+        return _stopped(output)
     except VoxloopError as error:
         if options.debug and not isinstance(error, Cancelled):
             raise
+        if interrupts.received:  # reading a file, a library made damage of it
+            return _stopped(output)
         output.warn(str(error).replace("\n", " "))
         return EXIT_INTERRUPTED if isinstance(error, Cancelled) else EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        return _stopped(output)
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain once more while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -45,7 +45,7 @@ Value = TypeVar("Value")
 
 # Raised when a stage gives other bits for the same specs, so that what an older version computed counts as stale.
 SUPERVOXELS_VERSION = 3
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 CONTEXT_VERSION = 1
 
 # A feature table that takes more of the memory budget than this stays on the disk, its context with it, and is put
