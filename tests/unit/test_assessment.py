@@ -79,7 +79,7 @@ NAMES = (
     "gaussian sigma=0.7 mean", "hessian_1 sigma=0.7 mean", "hessian_2 sigma=0.7 mean", "gaussian sigma=1.6 2d mean",
     "gaussian sigma=0.7 std", "red gaussian sigma=0.7 mean", "elongation", "gaussian sigma=0.7 mean 1 step away",
     "hessian_1 sigma=0.7 std 2 steps away", "elongation 1 step away", "hessian_2 sigma=0.7 mean within 16 steps",
-    "elongation within 4 steps",
+    "elongation within 4 steps", "hessian_2 sigma=0.7 mean spread within 16 steps", "elongation spread within 1 step",
 )  # fmt: skip
 
 
@@ -87,9 +87,9 @@ def test_cells_hold_statistics_channels_and_context():
     found = {key: columns.tolist() for key, columns in cells_of(NAMES).items()}
     assert found == {
         "gaussian sigma=0.7": [0, 4, 5, 7],
-        "hessian sigma=0.7": [1, 2, 8, 10],
+        "hessian sigma=0.7": [1, 2, 8, 10, 12],
         "gaussian sigma=1.6 2d": [3],
-        "elongation": [6, 9, 11],
+        "elongation": [6, 9, 11, 13],
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from voxloop.classify import Calibration, fit_calibration
-from voxloop.classify.calibration import MIN_LABELS, PRIOR_LABELS, move_to_gaps
+from voxloop.classify.calibration import FEW, MIN_LABELS, PRIOR_LABELS, move_to_gaps
 from voxloop.errors import FormatError, InputError
 
 
@@ -29,7 +29,7 @@ def test_a_wrong_scale_and_shift_are_found(k):
     shift = np.linspace(-1, 1, k)
     seen, columns = draw(rng, 40_000, k, scale=0.5, shift=shift)
     found = fit_calibration(seen, columns)
-    # Every class weighs the same, so the offsets are those under equal shares of the classes: these are near equal.
+    # The offsets are those under shares of the classes that are nearly equal, as they are here.
     assert found.scale == pytest.approx(0.5, abs=0.06)
     np.testing.assert_allclose(found.offsets, shift - shift.mean(), atol=0.15)
 
@@ -41,8 +41,26 @@ def test_the_same_as_scikit_learn_without_a_prior():
     found = fit_calibration(seen, columns)
     odds = np.log(seen[:, 1] / seen[:, 0])[:, np.newaxis]
     ours = found.apply(seen.astype(np.float32))[:, 1]
-    theirs = LogisticRegression(C=1e6, class_weight="balanced").fit(odds, columns).predict_proba(odds)[:, 1]
+    n = np.bincount(columns)
+    shares = np.sqrt(n + FEW) / n
+    theirs = LogisticRegression(C=1e6).fit(odds, columns, sample_weight=shares[columns]).predict_proba(odds)[:, 1]
     assert np.abs(ours - theirs).max() < 0.02  # of the prior and of the floor under probabilities
+
+
+def test_a_few_labels_leave_the_classes_equal_and_thousands_say_that_one_is_rare():
+    """One in ten is of the second class; the rest is drawn from probabilities that are right under equal shares."""
+
+    def boundary_of(n: int) -> float:
+        rng = np.random.default_rng(0)
+        columns = (rng.random(n) < 0.1).astype(np.int64)
+        columns[:3] = 1
+        odds = rng.normal(2 * columns - 1, np.sqrt(2))  # log-odds of either class, were they equally common
+        return boundary(fit_calibration(softmax(np.stack([np.zeros(n), odds], axis=1)), columns))
+
+    few, more, many = boundary_of(200), boundary_of(3_000), boundary_of(60_000)
+    assert abs(few) < 0.4
+    assert few < more < many
+    assert many == pytest.approx(np.log(9) / 2, abs=0.2)  # by the root of how often each was labelled
 
 
 def test_few_labels_change_little_and_no_fewer_than_three_a_class_anything():

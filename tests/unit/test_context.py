@@ -12,11 +12,13 @@ from voxloop.errors import InputError
 from voxloop.features import (
     FeatureTable,
     average_neighbours,
-    average_within_regions,
     context,
     context_names,
+    describe_regions,
     join_lazily,
+    n_columns,
     region_names,
+    typical,
     walk_within_regions,
     with_context,
 )
@@ -80,18 +82,54 @@ def test_regions_against_dense_matrices(graph, regions):
     table = table_of(graph.n)
     walk = dense_walk(graph, table.values[:, 0].astype(np.float64))
     got = with_context(table, graph, 0, regions, executor=SerialExecutor())
-    expected = [np.linalg.matrix_power(walk, steps) @ table.values for steps in (0, *regions)]
+    expected = [table.values]
+    for steps in regions:
+        far = np.linalg.matrix_power(walk, steps)
+        means = far @ table.values
+        apart = table.values[np.newaxis].astype(np.float64) - means[:, np.newaxis]
+        expected += [means, np.sqrt(np.einsum("ij,ijc->ic", far, apart**2))]
     np.testing.assert_allclose(got.values, np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-5)  # float32
     assert got.values.dtype == np.float32
-    assert got.names[-1] == f"c within {regions[-1]} step{'s' if regions[-1] > 1 else ''}"
+    within = f"within {regions[-1]} step{'s' if regions[-1] > 1 else ''}"
+    assert got.names[-4:] == (f"c {within}", f"a spread {within}", f"b spread {within}", f"c spread {within}")
+
+
+def test_the_spread_of_large_values_does_not_cancel():
+    """A scanner may store intensities that are large against all that differs among them."""
+    n = 30
+    ids = np.arange(1, n)
+    chain = Adjacency(np.stack([ids, ids + 1], axis=1), np.ones(n - 1), n)
+    values = np.stack([np.ones(n), np.random.default_rng(0).integers(0, 8, n)], axis=1).astype(np.float32)
+    tables = [FeatureTable(v, ("a", "b")) for v in (values, values + np.float32(2**20))]
+    expected, got = (with_context(table, chain, 0, (16,)).values[:, 5] for table in tables)
+    assert expected.min() > 0.5
+    np.testing.assert_allclose(got, expected, rtol=0.05)
 
 
 def test_regions_follow_the_steps_away():
     graph = Adjacency(np.array([[1, 2], [2, 3]]), np.array([1.0, 2.0]), 3)
     got = with_context(table_of(3), graph, 2, (2, 5), executor=SerialExecutor())
-    assert len(set(got.names)) == got.values.shape[1] == 15
+    assert len(set(got.names)) == got.values.shape[1] == n_columns(("a", "b", "c"), 2, (2, 5)) == 21
     assert got.values[:, :9].tobytes() == with_context(table_of(3), graph, 2).values.tobytes()
     assert got.values[:, 9:].tobytes() == with_context(table_of(3), graph, 0, (2, 5)).values[:, 3:].tobytes()
+
+
+def test_what_voxels_differ_by_is_not_averaged():
+    names = ("blue gaussian sigma=1 mean", "blue gaussian sigma=1 std", "size", "mine q10", "mine mean", "boundary")
+    graph = Adjacency(np.array([[1, 2], [2, 3]]), np.array([1.0, 2.0]), 3)
+    table = FeatureTable(np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32), names)
+    kept = [0, 2, 4, 5]
+    assert typical(table).names == tuple(names[i] for i in kept)
+    assert np.array_equal(typical(table).values, table.values[:, kept])
+    assert np.array_equal(typical(join_lazily([table])).values[np.array([2, 0])], table.values[[2, 0]][:, kept])
+    whole = with_context(table, graph, 1, (4,))
+    assert whole.names[6:10] == tuple(f"{names[i]} 1 step away" for i in kept)
+    assert whole.values.shape[1] == n_columns(names, 1, (4,)) == 6 + 3 * 4
+
+
+def test_without_means_all_columns_count():
+    table = FeatureTable(np.zeros((3, 2), np.float32), ("a std", "size"))
+    assert typical(table).names == ("a std", "size")
 
 
 def test_regions_end_at_edges_of_the_image():
@@ -112,7 +150,8 @@ def test_brightness_and_contrast_of_the_image_do_not_matter():
     graph = Adjacency(np.array([[1, 2], [1, 3], [2, 4], [3, 4]]), np.array([1.0, 2.0, 3.0, 1.0]), 4)
     table = table_of(4)
     brighter = FeatureTable(4 * table.values + 2, table.names)
-    expected = 4 * with_context(table, graph, 0, (1, 4)).values + 2
+    plain = with_context(table, graph, 0, (1, 4))
+    expected = 4 * plain.values + [0 if "spread" in name else 2 for name in plain.names]
     np.testing.assert_allclose(with_context(brighter, graph, 0, (1, 4)).values, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -185,8 +224,8 @@ def test_parts_have_the_same_bytes(graph, data):
             steps.append(FeatureTable(values, context_names(lazy.names, step)))
         walk, nearer = walk_within_regions(lazy, graph), lazy
         for before, reach in ((0, 1), (1, 4)):
-            values, spare = np.empty((2, graph.n, 5), np.float32)
-            average_within_regions(nearer, walk, before, reach, out=values, spare=spare, executor=SerialExecutor())
+            values, spare = np.empty((2, graph.n, 10), np.float32)
+            describe_regions(nearer, walk, before, reach, out=values, spare=spare, executor=SerialExecutor())
             nearer = FeatureTable(values, region_names(lazy.names, reach))
             steps.append(nearer)
     found = join_lazily(steps)

@@ -53,7 +53,7 @@ def cells_of(names: Sequence[str]) -> dict[str, NDArray[np.intp]]:
     cells: dict[str, list[int]] = {}
     for column, name in enumerate(names):
         found = _CELL.search(name)
-        own = re.sub(r" (\d steps? away|within \d+ steps?)$", "", name)
+        own = re.sub(r" (\d steps? away|(spread )?within \d+ steps?)$", "", name)
         key = f"{found['family']} sigma={found['sigma']}{found['planar'] or ''}" if found else own
         cells.setdefault(key, []).append(column)
     return {key: np.array(columns) for key, columns in cells.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from math import log
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from voxloop.blocks import Executor, Progress, in_this_process, map_blocks
 from voxloop.errors import InputError
 from voxloop.features.table import FeatureTable
-from voxloop.kernels.adjacency import average
+from voxloop.kernels.adjacency import average, average_and_spread
+from voxloop.specs import Statistic
 from voxloop.supervoxels import Adjacency
 from voxloop.supervoxels.contrast import (
     Neighbours,
@@ -26,7 +27,7 @@ from voxloop.supervoxels.contrast import (
 Values = NDArray[np.float32]
 
 _GAUSSIAN = re.compile(r"(?P<channel>.*?)gaussian sigma=(?P<sigma>[0-9.e+-]+)(?: 2d)? mean")
-_ROWS = 50_000  # averaged at a time: with their neighbours some 100 MB of a table of 122 columns
+_ROWS = 50_000  # described at a time: with their neighbours some 100 MB of a table of 122 columns
 
 
 def with_context(
@@ -37,11 +38,13 @@ def with_context(
     *,
     executor: Executor | None = None,
 ) -> FeatureTable:
-    """Return the columns X and those of what lies around: [X, A X, ..., A^depth X, W^r X, ...].
+    """Return the columns X and those of what lies around: [X, A M, ..., A^depth M, W^r M, S^r M, ...].
 
-    A averages over the neighbours in the graph, weighted by contact area, so that a supervoxel is described by what
-    lies around it as well. W weighs them by how alike they are, too, so that an average of many steps stays within its
-    region and hardly crosses edges of the image (docs/decisions/0027).
+    M are the columns that say what a supervoxel is like as a whole (`typical`). A averages over the neighbours in the
+    graph, weighted by contact area, so that a supervoxel is described by what lies around it as well. W weighs them by
+    how alike they are, too, so that an average of many steps stays within its region and hardly crosses edges of the
+    image (docs/decisions/0027); S is the standard deviation around that average: how much the region varies
+    (docs/decisions/0033).
 
     Parameters
     ----------
@@ -59,25 +62,40 @@ def with_context(
     Returns
     -------
     FeatureTable
-        (n, (1 + depth + len(regions)) f); names end with ``"1 step away"``, ``"2 steps away"``,
-        ``"within 16 steps"``.
+        (n, f + (depth + 2 len(regions)) m) for m columns of M; names end with ``"1 step away"``, ``"2 steps away"``,
+        ``"within 16 steps"``, ``"spread within 16 steps"``.
     """
     _check_size(table, graph)
-    tables = [table]
-    if depth:
-        neighbours = graph.neighbours()
-        for step in range(1, depth + 1):
-            values = np.empty_like(table.values)
-            average(*neighbours, np.ascontiguousarray(tables[-1].values), values)
-            tables.append(FeatureTable(values, context_names(table.names, step)))
+    alone = typical(table)
+    tables, nearer = [table], alone
+    for step in range(1, depth + 1):
+        values = np.empty((graph.n, len(alone.names)), np.float32)
+        average_neighbours(nearer, graph, out=values, executor=executor)
+        nearer = FeatureTable(values, context_names(alone.names, step))
+        tables.append(nearer)
     if regions:
-        walk, nearer, before = walk_within_regions(table, graph), table, 0
+        walk, nearer, before = walk_within_regions(table, graph), alone, 0
         for steps in regions:
-            values, spare = np.empty_like(table.values), np.empty_like(table.values)
-            average_within_regions(nearer, walk, before, steps, out=values, spare=spare, executor=executor)
-            nearer, before = FeatureTable(values, region_names(table.names, steps)), steps
+            values, spare = np.empty((2, graph.n, 2 * len(alone.names)), np.float32)
+            describe_regions(nearer, walk, before, steps, out=values, spare=spare, executor=executor)
+            nearer, before = FeatureTable(values, region_names(alone.names, steps)), steps
             tables.append(nearer)
     return FeatureTable.join(tables) if len(tables) > 1 else table
+
+
+def typical(table: FeatureTable) -> FeatureTable:
+    """Return the columns that say what a supervoxel is like as a whole: means, and those that are of no statistic.
+
+    How much its voxels differ says little about what lies around; where there are no means, all columns count.
+    """
+    others = tuple(f" {statistic}" for statistic in get_args(Statistic) if statistic != "mean")
+    chosen = [which for which, name in enumerate(table.names) if not name.endswith(others)]
+    if not any(table.names[which].endswith(" mean") for which in chosen):
+        return table
+    names = tuple(table.names[which] for which in chosen)
+    if isinstance(table.values, np.ndarray):
+        return FeatureTable(np.ascontiguousarray(table.values[:, chosen]), names)
+    return FeatureTable(cast(Values, _LazyColumns(table.values, np.array(chosen))), names)
 
 
 def average_neighbours(
@@ -89,18 +107,18 @@ def average_neighbours(
     progress: Progress | None = None,
     stage: str = "features of neighbours",
 ) -> None:
-    """Write the averages of a table over the neighbours, A X, part by part.
+    """Write the averages of a table over the neighbours, A M, part by part.
 
-    For tables that do not fit into memory. The values have the bits of `with_context`.
+    For tables that do not fit into memory, too. The values have the bits of `with_context`.
 
     Parameters
     ----------
     table
-        (n, f) features, such as `join_lazily` gives.
+        (n, m) features, such as `typical` gives.
     graph
         Which of the n supervoxels touch.
     out
-        (n, f) float32 to write to, such as a memory map.
+        (n, m) float32 to write to, such as a memory map.
     executor, progress, stage
         Runs the parts, is told, and what it is called there.
     """
@@ -142,7 +160,7 @@ def _brightness(names: tuple[str, ...]) -> list[int]:
     return [which for _, which in nearest.values()] or [0]
 
 
-def average_within_regions(
+def describe_regions(
     nearer: FeatureTable,
     walk: Neighbours,
     before: int,
@@ -153,41 +171,50 @@ def average_within_regions(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write the averages within so many steps, W^steps X, part by part, given those of fewer steps.
+    """Write the averages within so many steps and how much is around them, W^steps M and S^steps M, part by part.
 
     For tables that do not fit into memory, too. The values have the bits of `with_context`.
 
     Parameters
     ----------
     nearer
-        (n, f) averages of `before` steps; for 0 the features themselves, such as `join_lazily` gives.
+        (n, 2 m) those of `before` steps; for 0 the features themselves (n, m), such as `typical` gives.
     walk
         From `walk_within_regions`.
     before, steps
         How many steps there are already, and are to be.
     out, spare
-        (n, f) float32 to write to, such as memory maps; what is in `spare` afterwards is of no use.
+        (n, 2 m) float32 to write to, such as memory maps; what is in `spare` afterwards is of no use.
     executor, progress
         Runs the parts, and is told of them.
     """
     starts, neighbours, weights = walk
+    m = out.shape[1] // 2
+
+    def variances(values: Values) -> Values:
+        """Return means and variances, of what `nearer` says."""
+        if before == 0:
+            return np.concatenate([values, np.zeros_like(values)], axis=1)
+        return np.concatenate([values[:, :m], values[:, m:] ** 2], axis=1)
 
     def step(number: int, source: Values, target: Values) -> None:
-        def average_rows(first: int) -> None:
+        def describe_rows(first: int) -> None:
             last = min(first + _ROWS, len(out))
             part = slice(starts[first], starts[last])
             rows, values = neighbours[part], source
-            if not isinstance(source, np.ndarray):  # it gives rows when they are asked for
+            if number == 0:  # of what may give rows only when they are asked for
                 needed, local = np.unique(rows, return_inverse=True)
-                rows, values = local.astype(np.int32), source[needed]
-            average(starts[first : last + 1], rows, weights[part], np.ascontiguousarray(values), target[first:last])
+                rows, values = local.astype(np.int32), variances(source[needed])
+            average_and_spread(starts[first : last + 1], rows, weights[part], values, target[first:last])
+            if number + 1 == steps - before:
+                np.sqrt(target[first:last, m:], out=target[first:last, m:])
 
         def tell(stage: str, done: int, total: int) -> None:
             if progress is not None:
                 progress(stage, number * total + done, (steps - before) * total)
 
         stage, parts = f"features of the region, within {steps} steps", range(0, len(out), _ROWS)
-        for _ in map_blocks(average_rows, parts, executor=in_this_process(executor), progress=tell, stage=stage):
+        for _ in map_blocks(describe_rows, parts, executor=in_this_process(executor), progress=tell, stage=stage):
             pass
 
     source = nearer.values
@@ -244,6 +271,23 @@ class _LazyRows:
         return np.concatenate([table[rows] for table in self._tables], axis=1)
 
 
+class _LazyColumns:
+    """Some columns of a table of which rows are put together when they are asked for."""
+
+    dtype = np.dtype(np.float32)
+    ndim = 2
+
+    def __init__(self, table: Values, columns: NDArray[np.intp]) -> None:
+        self._table, self._columns = table, columns
+        self.shape = (len(table), columns.size)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: NDArray[np.integer]) -> Values:
+        return np.ascontiguousarray(self._table[rows][:, self._columns])
+
+
 def _check_size(table: FeatureTable, graph: Adjacency) -> None:
     if graph.n != len(table.values):
         raise InputError(f"graph has {graph.n} supervoxels but the table has {len(table.values)} rows")
@@ -256,5 +300,12 @@ def context_names(names: tuple[str, ...], step: int) -> tuple[str, ...]:
 
 
 def region_names(names: tuple[str, ...], steps: int) -> tuple[str, ...]:
-    """Return the names of the columns that describe the region within so many steps."""
-    return tuple(f"{name} within {steps} step{'s' if steps > 1 else ''}" for name in names)
+    """Return the names of the columns that describe the region within so many steps: averages, then their spread."""
+    within = f"within {steps} step{'s' if steps > 1 else ''}"
+    return tuple(f"{name} {kind}{within}" for kind in ("", "spread ") for name in names)
+
+
+def n_columns(names: tuple[str, ...], depth: int, regions: Sequence[int]) -> int:
+    """Return how many columns `with_context` makes of those."""
+    m = len(typical(FeatureTable(np.empty((0, len(names)), np.float32), names)).names)
+    return len(names) + m * (depth + 2 * len(regions))

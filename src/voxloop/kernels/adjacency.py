@@ -1,4 +1,4 @@
-"""The neighbours of each supervoxel, row by row, and averages over them."""
+"""The neighbours of each supervoxel, row by row, averages over them and how much they differ."""
 
 from __future__ import annotations
 
@@ -61,6 +61,33 @@ def average(
             weight, other = weights[k - starts[0]], neighbours[k - starts[0]]
             for column in range(out.shape[1]):
                 out[row, column] += weight * values[other, column]
+
+
+@njit(cache=True, nogil=True)
+def average_and_spread(
+    starts: NDArray[np.int64],
+    neighbours: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    values: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Set `out` (r, 2 c) to c means over the neighbours and c variances around them, given those of `values` (., 2 c).
+
+    By the law of total variance, the mean of the variances and the variance of the means: no sum of squares that
+    cancels. The weights of a row sum to 1.
+    """
+    c = out.shape[1] // 2
+    for row in range(len(out)):
+        out[row] = 0
+        for k in range(starts[row], starts[row + 1]):
+            weight, other = weights[k - starts[0]], neighbours[k - starts[0]]
+            for column in range(c):
+                out[row, column] += weight * values[other, column]
+        for k in range(starts[row], starts[row + 1]):
+            weight, other = weights[k - starts[0]], neighbours[k - starts[0]]
+            for column in range(c):
+                apart = values[other, column] - out[row, column]
+                out[row, c + column] += weight * (values[other, c + column] + apart * apart)
 
 
 @njit(cache=True, nogil=True)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,15 +19,17 @@ from voxloop.errors import InputError
 from voxloop.features import (
     FeatureTable,
     average_neighbours,
-    average_within_regions,
     compute_own,
     compute_scale,
     context_names,
+    describe_regions,
     join_lazily,
+    n_columns,
     own_columns,
     pool_volume,
     region_names,
     scale_columns,
+    typical,
     volume_columns,
     walk_within_regions,
     with_context,
@@ -46,7 +49,7 @@ Value = TypeVar("Value")
 # Raised when a stage gives other bits for the same specs, so that what an older version computed counts as stale.
 SUPERVOXELS_VERSION = 3
 FEATURES_VERSION = 3
-CONTEXT_VERSION = 1
+CONTEXT_VERSION = 2
 
 # A feature table that takes more of the memory budget than this stays on the disk, its context with it, and is put
 # together row by row.
@@ -209,9 +212,9 @@ class ImageStages:
             )
             columns = volume_columns(own_volume, spec.statistics)
             tables.append(self._feature_part(volume_entry(self.index, k), digests, n, columns, pooled))
-        n_bytes = 4 * n * sum(len(table.names) for table in tables) * (1 + spec.context + len(spec.regions))
+        names = tuple(chain.from_iterable(table.names for table in tables))
         graph = supervoxels.graph
-        if n_bytes > self.memory * TABLE_SHARE:
+        if 4 * n * n_columns(names, spec.context, spec.regions) > self.memory * TABLE_SHARE:
             around = self._context_parts(tables, graph, digests, spec.context)
             return join_lazily([*tables, *around, *self._region_parts(tables, graph, digests, spec.regions)])
         return with_context(FeatureTable.join(tables), graph, spec.context, spec.regions, executor=self.executor)
@@ -242,33 +245,34 @@ class ImageStages:
         self, tables: Sequence[FeatureTable], graph: Adjacency, digests: Mapping[str, str], depth: int
     ) -> list[FeatureTable]:
         """Return what lies 1 to `depth` steps away, a table a step; from the cache, or written there part by part."""
-        parts = [join_lazily(tables)]
-        base = digest_of(list(digests.values()))
+        alone = typical(join_lazily(tables))
+        parts, base = [alone], digest_of(list(digests.values()))
         for step in range(1, depth + 1):
             name, digest = f"context-{self.index}-{step}", digest_of("context", CONTEXT_VERSION, base, step)
             averaged = partial(
                 average_neighbours, parts[-1], graph, executor=self.executor, progress=self.progress,
                 stage=f"features of neighbours, step {step}",
             )  # fmt: skip
-            parts.append(self._context_part(name, digest, graph.n, context_names(parts[0].names, step), averaged))
+            parts.append(self._context_part(name, digest, graph.n, context_names(alone.names, step), averaged))
         return parts[1:]
 
     def _region_parts(
         self, tables: Sequence[FeatureTable], graph: Adjacency, digests: Mapping[str, str], regions: Sequence[int]
     ) -> list[FeatureTable]:
-        """Return the averages within regions, a table for each number of steps; from the cache, or written there."""
-        parts, before = [join_lazily(tables)], 0
-        base = digest_of(list(digests.values()))
-        walk = cache(partial(walk_within_regions, parts[0], graph))  # made if something has to be computed
+        """Return what describes regions, a table for each number of steps; from the cache, or written there."""
+        joined = join_lazily(tables)
+        alone, before = typical(joined), 0
+        parts, base = [alone], digest_of(list(digests.values()))
+        walk = cache(partial(walk_within_regions, joined, graph))  # made if something has to be computed
         for steps in regions:
             name, digest = f"region-{self.index}-{steps}", digest_of("region", CONTEXT_VERSION, base, steps)
-            columns = region_names(parts[0].names, steps)
-            averaged = partial(self._average_region, name, digest, parts[-1], walk, (before, steps))
-            parts.append(self._context_part(name, digest, graph.n, columns, averaged))
+            columns = region_names(alone.names, steps)
+            described = partial(self._describe_region, name, digest, parts[-1], walk, (before, steps))
+            parts.append(self._context_part(name, digest, graph.n, columns, described))
             before = steps
         return parts[1:]
 
-    def _average_region(
+    def _describe_region(
         self,
         name: str,
         digest: str,
@@ -279,23 +283,23 @@ class ImageStages:
         out: NDArray[np.float32],
     ) -> None:
         with scratch_folder(self.cache.scratch(name) if self.save else None, digest) as scratch:
-            average_within_regions(
+            describe_regions(
                 nearer, walk(), *steps, out=out, spare=scratch.zeros(out.shape, np.float32),
                 executor=self.executor, progress=self.progress,
             )  # fmt: skip
 
     def _context_part(
-        self, name: str, digest: str, n: int, columns: tuple[str, ...], average: Callable[..., None]
+        self, name: str, digest: str, n: int, columns: tuple[str, ...], describe: Callable[..., None]
     ) -> FeatureTable:
         if loaded := read_entry(self.cache, name, digest, lambda entry: _read_table(entry, n)):
             return loaded
         if not self.save:
             values = np.empty((n, len(columns)), np.float32)
-            average(out=values)
+            describe(out=values)
             return FeatureTable(values, columns)
         with self.cache.create(name, digest, {"values": ((n, len(columns)), np.float32)}) as draft:
             draft.meta["names"] = list(columns)
-            average(out=draft.arrays["values"])
+            describe(out=draft.arrays["values"])
             kept = draft.arrays["values"]
         return read_entry(self.cache, name, digest, lambda entry: _read_table(entry, n)) or FeatureTable(kept, columns)
 
@@ -392,7 +396,8 @@ def feature_entries(
 
 def features_digest(entries: Mapping[str, str], spec: FeatureSpec) -> str:
     """Return the digest of an image's whole feature table, of what it is made."""
-    return digest_of(list(entries.values()), spec.context, *([spec.regions] if spec.regions else []))
+    around = [CONTEXT_VERSION, spec.context, spec.regions] if spec.context or spec.regions else []
+    return digest_of(list(entries.values()), *around)
 
 
 def own_entry(index: int) -> str:

@@ -40,7 +40,7 @@ def warm_up(*, executor: Executor | None = None) -> None:
         volume = Volume.from_array(rng.integers(0, 255, shape, np.uint8))
         supervoxels = slic(volume, SlicSpec(n_segments=8), executor=executor)
         table = compute_features(volume, supervoxels.labels, supervoxels.n, executor=executor)
-        table = with_context(table, supervoxels.graph, 1, executor=executor)
+        table = with_context(table, supervoxels.graph, 1, (1,), executor=executor)
         forest = fit_forest(table.values, np.arange(supervoxels.n) % 2 + 1, executor=executor)
         forest.predict(table.values, executor=executor)
         extent(supervoxels.labels, supervoxels.n, executor=executor)
