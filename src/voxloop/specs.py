@@ -144,7 +144,7 @@ class FeatureSpec(Spec):
     second, fourth, ... voxel and interpolated; the definition "ilastik" is always evaluated in full. `own` are families
     that describe a supervoxel by itself and need no sigma. `context` is how many steps along the graph the surroundings
     are described, too, and `regions` within how many steps the region is that a supervoxel lies in: its averages hardly
-    cross edges of the image.
+    cross edges of the image, and how much varies around them is described as well.
     """
 
     definition: Literal["voxloop", "ilastik"] = "voxloop"
@@ -156,7 +156,7 @@ class FeatureSpec(Spec):
     statistics: tuple[Statistic, ...] = ("mean", "std")
     own: tuple[OwnFamily, ...] = ()
     context: Annotated[int, Field(ge=0, le=4)] = 1
-    regions: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (16,)  # docs/decisions/0027
+    regions: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (24,)  # docs/decisions/0027 and 0033
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:

@@ -133,7 +133,9 @@ class FeaturesPage(StagePage):
         self.context.valueChanged.connect(lambda _steps: self._choose())
         form.addRow("Surroundings, in steps", self.context)
         self.regions = self._check("The region around as well")
-        self.regions.setToolTip("averages over many steps that hardly cross edges: what the supervoxel is a part of")
+        self.regions.setToolTip(
+            "averages over many steps that hardly cross edges, and how much they vary: what the supervoxel is a part of"
+        )
         form.addRow(self.regions)
         self.box.addWidget(group)
 

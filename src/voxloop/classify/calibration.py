@@ -88,8 +88,8 @@ class Calibration:
 def fit_calibration(held_out: ArrayLike, columns: ArrayLike, *, weights: ArrayLike | None = None) -> Calibration:
     """Return the calibration under which held-out labels are most likely.
 
-    It minimises the log-loss, every class weighing the same until there are hundreds of labels (`FEW`), with a Gaussian prior around no change that weighs as much
-    as `PRIOR_LABELS` labels. The problem is convex.
+    It minimises the log-loss, every class weighing the same until there are hundreds of labels (`FEW`), with a Gaussian
+    prior around no change that weighs as much as `PRIOR_LABELS` labels. The problem is convex.
 
     Parameters
     ----------

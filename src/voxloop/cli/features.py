@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--regions", type=int, nargs="*", metavar="STEPS",
-        help="and the region that a supervoxel lies in, within so many steps; none after it: not (default: 16)",
+        help="and the region that a supervoxel lies in, within so many steps; none after it: not (default: 24)",
     )  # fmt: skip
     parser.add_argument(
         "--volume", action="append", default=[], metavar="FILE",

@@ -30,7 +30,7 @@ from voxloop.project.annotations import ClassId, ClassName, Color, LabelClass
 from voxloop.project.images import Color as ColorSpace
 from voxloop.project.images import Count, Index
 from voxloop.project.record import Specs
-from voxloop.project.stages import FEATURES_VERSION, SUPERVOXELS_VERSION
+from voxloop.project.stages import CONTEXT_VERSION, FEATURES_VERSION, SUPERVOXELS_VERSION
 from voxloop.specs import PositiveFloat, Spec, describe_validation
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class _Versions(Spec):
     voxloop: Annotated[str, Field(max_length=100)]
     supervoxels: int
     features: int
+    context: int = 1  # of models from before it was counted
     classifier: int
 
 
@@ -211,6 +212,7 @@ def _versions() -> _Versions:
         voxloop=__version__,
         supervoxels=SUPERVOXELS_VERSION,
         features=FEATURES_VERSION,
+        context=CONTEXT_VERSION,
         classifier=models.VERSION,
     )
 
