@@ -32,7 +32,7 @@ def test_a_volume_of_ones_own_becomes_columns(project_file: Path, cells: Path) -
         table = project.features()
         own = [name for name in table.names if name.startswith("probabilities")]
         assert own[:2] == ["probabilities channel_1 mean", "probabilities channel_2 mean"]
-        assert len(table.names) == len(plain.names) + 4 * 3  # mean and std, of neighbours and region as well
+        assert len(table.names) == len(plain.names) + 2 * (2 + 1 + 2)  # its own, of neighbours, of the region
         supervoxels = project.supervoxels()
         labels = np.asarray(supervoxels.labels).ravel()
         expected = np.bincount(labels, values[..., 1].ravel())[1:] / supervoxels.sizes

@@ -25,8 +25,8 @@ def painted(folder: Path, mask: np.ndarray, **options) -> Project:
         spacing=SPACING, unit="um", **options,
     )  # fmt: skip
     project.configure(slic={"size": 8.0, "sigma": 0.0}, features={"sigmas": (0.7,)}, classifier={"n_trees": 3})
-    project.paint("out", [tuple(np.argwhere(~mask)[0])])
-    project.paint("in", [tuple(np.argwhere(mask)[0])])
+    for name, voxels in (("out", np.argwhere(~mask)), ("in", np.argwhere(mask))):
+        project.paint(name, voxels[:: len(voxels) // 5])
     return project
 
 
