@@ -264,8 +264,10 @@ class ImageStages:
         alone, before = typical(joined), 0
         parts, base = [alone], digest_of(list(digests.values()))
         walk = cache(partial(walk_within_regions, joined, graph))  # made if something has to be computed
-        for steps in regions:
-            name, digest = f"region-{self.index}-{steps}", digest_of("region", CONTEXT_VERSION, base, steps)
+        for last, steps in enumerate(regions):
+            # Which fewer steps they went on from shows in the last bit of a spread.
+            way = regions[: last + 1]
+            name, digest = f"region-{self.index}-{steps}", digest_of("region", CONTEXT_VERSION, base, way)
             columns = region_names(alone.names, steps)
             described = partial(self._describe_region, name, digest, parts[-1], walk, (before, steps))
             parts.append(self._context_part(name, digest, graph.n, columns, described))
