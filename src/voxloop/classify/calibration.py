@@ -21,8 +21,8 @@ from voxloop.errors import FormatError, InputError
 
 # Few held-out labels must not bend the probabilities: the prior weighs as much as so many of them.
 PRIOR_LABELS = 20.0
-# So many labels of a class are few: they say nothing of its share. docs/decisions/0034.
-FEW = 100.0
+# Much fewer labels of a class than this say nothing of its share in the volume. docs/decisions/0034.
+FEW = 5000.0
 # Below so many held-out labels of a class nothing is known of its scores.
 MIN_LABELS = 3
 # A leaf of one label says 0 or 1: no evidence is that strong.
@@ -88,8 +88,8 @@ class Calibration:
 def fit_calibration(held_out: ArrayLike, columns: ArrayLike, *, weights: ArrayLike | None = None) -> Calibration:
     """Return the calibration under which held-out labels are most likely.
 
-    It minimises the log-loss, every class weighing the same until there are hundreds of labels (`FEW`), with a Gaussian
-    prior around no change that weighs as much as `PRIOR_LABELS` labels. The problem is convex.
+    It minimises the log-loss, every class weighing the same until there are thousands of labels (`FEW`), with a
+    Gaussian prior around no change that weighs as much as `PRIOR_LABELS` labels. The problem is convex.
 
     Parameters
     ----------
@@ -205,14 +205,14 @@ def _checked(held_out: ArrayLike, columns: ArrayLike) -> tuple[NDArray[np.float6
 
 
 def _shares(columns: NDArray[np.integer], weights: ArrayLike | None, k: int) -> NDArray[np.float64]:
-    """Return what each label counts for: a class with labels that weigh n, in all as the root of n + `FEW`.
+    """Return what each label counts for: all labels of a class, if they weigh n, in proportion to n + `FEW`.
 
-    So a few labels, which are as many of a rare class as somebody cared to paint, leave the classes equal; thousands,
-    which nobody chose one by one, say that it is rare.
+    So what somebody cared to paint of a class leaves the classes equal; thousands of labels, which nobody chose one by
+    one, say which class is rare.
     """
     of_label = np.ones(len(columns)) if weights is None else np.asarray(weights, np.float64)
     of_class = np.bincount(columns, of_label, minlength=k)
-    counts = np.where(of_class > 0, np.sqrt(of_class + FEW), 0)
+    counts = np.where(of_class > 0, of_class + FEW, 0)
     shares: NDArray[np.float64] = of_label * (counts / np.where(of_class > 0, of_class, 1) / counts.sum())[columns]
     return shares
 
