@@ -88,14 +88,19 @@ def typical(table: FeatureTable) -> FeatureTable:
 
     How much its voxels differ says little about what lies around; where there are no means, all columns count.
     """
-    others = tuple(f" {statistic}" for statistic in get_args(Statistic) if statistic != "mean")
-    chosen = [which for which, name in enumerate(table.names) if not name.endswith(others)]
-    if not any(table.names[which].endswith(" mean") for which in chosen):
+    chosen = _typical_columns(table.names)
+    if len(chosen) == len(table.names):
         return table
     names = tuple(table.names[which] for which in chosen)
     if isinstance(table.values, np.ndarray):
         return FeatureTable(np.ascontiguousarray(table.values[:, chosen]), names)
     return FeatureTable(cast(Values, _LazyColumns(table.values, np.array(chosen))), names)
+
+
+def _typical_columns(names: tuple[str, ...]) -> list[int]:
+    others = tuple(f" {statistic}" for statistic in get_args(Statistic) if statistic != "mean")
+    chosen = [which for which, name in enumerate(names) if not name.endswith(others)]
+    return chosen if any(names[which].endswith(" mean") for which in chosen) else list(range(len(names)))
 
 
 def average_neighbours(
@@ -307,5 +312,4 @@ def region_names(names: tuple[str, ...], steps: int) -> tuple[str, ...]:
 
 def n_columns(names: tuple[str, ...], depth: int, regions: Sequence[int]) -> int:
     """Return how many columns `with_context` makes of those."""
-    m = len(typical(FeatureTable(np.empty((0, len(names)), np.float32), names)).names)
-    return len(names) + m * (depth + 2 * len(regions))
+    return len(names) + len(_typical_columns(names)) * (depth + 2 * len(regions))
