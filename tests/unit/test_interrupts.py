@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import threading
@@ -5,7 +6,10 @@ from _thread import interrupt_main
 
 import pytest
 
+from voxloop.cli import info
 from voxloop.cli.interrupts import Interrupts
+from voxloop.cli.main import main
+from voxloop.errors import FormatError
 
 # In a process of its own: Qt's import hook, which other tests load, runs Python code where numba imports something.
 PROGRAM = """
@@ -62,3 +66,15 @@ def test_other_threads_are_left_alone():
     thread.start()
     thread.join()
     assert found == ["entered"]
+
+
+def test_one_that_a_library_took_for_damage_is_still_one(monkeypatch, capsys, tmp_path):
+    def read(_options, _output):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise FormatError("cells.tif is damaged") from None
+
+    monkeypatch.setattr(info, "run", read)
+    assert main(["info", str(tmp_path)]) == 130
+    assert "damaged" not in capsys.readouterr().err
