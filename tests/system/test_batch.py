@@ -38,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_projects_own_image_gets_the_same_bytes(cells: Path, tmp_path: Path) -> None:
     before = contents(cells / "cells.voxloop")
-    sources = ["segmentation", "probabilities", "uncertainty", "supervoxels", "objects", "masks"]
+    sources = ["segmentation", "graph_cut", "probabilities", "uncertainty", "supervoxels", "objects", "masks"]
     (item,) = batch(cells / "cells.voxloop", [cells / "cells.tif"], tmp_path / "{result_type}.npy", sources=sources)
     assert item.state == "written"
     assert contents(cells / "cells.voxloop") == before
@@ -179,6 +179,15 @@ def test_arguments_that_cannot_be_used(cells, monkeypatch, arguments, message) -
     chosen = {"images": ["a.tif", "b.tif"], "out": "{nickname}-{result_type}.tif", **arguments}
     with pytest.raises(InputError, match=message):
         batch("cells.voxloop", chosen.pop("images"), chosen.pop("out"), **chosen)
+
+
+def test_options_of_one_source_go_beside_other_sources(cells: Path, more: list[Path], tmp_path: Path) -> None:
+    out, sources = tmp_path / "{result_type}.npy", ["segmentation", "graph_cut", "features"]
+    (item,) = batch(cells / "cells.voxloop", more[:1], out, sources=sources, features=["gaussian:1.6"], strength=8.0)
+    assert item.state == "written", item.reason
+    found = {source: np.load(tmp_path / f"{source}.npy") for source in sources}
+    assert found["features"].dtype == np.float32
+    assert (found["graph_cut"] != found["segmentation"]).any()
 
 
 def test_feature_volumes_do_not_travel(cells: Path, tmp_path: Path) -> None:

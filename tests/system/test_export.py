@@ -75,6 +75,16 @@ def test_objects_are_the_connected_components(project: Project, tmp_path: Path) 
     assert [segmentation[objects == i][0] for i in ids] == found.classes.tolist()
 
 
+def test_a_graph_cut_is_painted_and_follows_its_strength(project: Project, tmp_path: Path) -> None:
+    likeliest, cut = project.predict().segmentation, project.graph_cut(strength=8)
+    assert 0 < (cut != likeliest).sum() < 0.2 * len(cut)
+    np.testing.assert_array_equal(project.graph_cut(strength=0), likeliest)
+    project.export("graph_cut", tmp_path / "a.npy", strength=8)
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), painted(project, cut))
+    project.export("graph_cut", tmp_path / "b.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), painted(project, project.graph_cut()))
+
+
 def test_features_are_the_filter_responses(project: Project, tmp_path: Path) -> None:
     (path,) = project.export("features", tmp_path / "f.h5", features=["gaussian:1.6", "hessian:0.7"], crop=PART)
     written = open_volume(path)
@@ -191,6 +201,8 @@ def test_the_folder_of_the_image(project: Project, cells: Path) -> None:
         ("probabilities", "a.nii", {"axes": "zyxc"}, "NIfTI does not hold"),
         ("segmentation", "a.tif", {"crop": (slice(0, 99), slice(None), slice(None))}, "crop along z"),
         ("segmentation", "a.tif", {"features": ["hessian:1"]}, "goes with the source features"),
+        ("segmentation", "a.tif", {"strength": 2.0}, "strength goes with the source graph_cut"),
+        ("graph_cut", "a.tif", {"strength": -1.0}, "strength is -1.0; expected a number of at least 0"),
         ("features", "a.tif", {}, "name the features"),
         ("features", "a.tif", {"features": ["hessian:0.3"]}, "hessian:0.3"),
         ("features", "a.tif", {"features": ["edges:1"]}, "edges:1"),

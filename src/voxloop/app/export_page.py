@@ -25,6 +25,7 @@ from voxloop.project.sources import SOURCES
 
 _MEANINGS = {
     "segmentation": "the class of each voxel, 0 outside the mask",
+    "graph_cut": "the class of each voxel, neighbours decided together: no specks, fewer holes",
     "refined": "the class of each voxel, decided voxel by voxel near boundaries: slower",
     "probabilities": "a channel a class, 0 to 1",
     "uncertainty": "entropy in bits",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from voxloop.active import top_uncertain, uncertainty
 from voxloop.blocks import Executor, Progress, default_executor, memory_budget
 from voxloop.classify import Prediction, SupervoxelLabels, label_supervoxels
+from voxloop.classify.cut import cut_graph
 from voxloop.color import as_lab
 from voxloop.errors import Cancelled, InputError, VoxloopError
 from voxloop.io import folder_of, format_to_write, is_numbered, matching_files
@@ -32,7 +33,7 @@ from voxloop.project.folder import is_project
 from voxloop.project.images import ProjectImage
 from voxloop.project.model_file import Model
 from voxloop.project.project import Project
-from voxloop.project.sources import OF_STROKES, Source, parse_cells
+from voxloop.project.sources import OF_STROKES, Source
 from voxloop.project.stages import ImageStages
 from voxloop.project.tables import TableKind, planned_table, write_table
 from voxloop.specs import FeatureSpec, digest_of
@@ -149,8 +150,7 @@ def batch(
     used = _as_model(model, executor, progress, memory)
     chosen = batch_images(images, mask=mask, frames=frames, axes=image_axes)
     plans = _plan(used, chosen, out, sources, tables)
-    if "features" in sources:
-        parse_cells(how.features, used.specs.features)
+    how.check(used.specs.features, sources)
     scratch = _Scratch(
         executor=executor if jobs == 1 else executor.limited(max(1, executor.n_workers // jobs)),
         progress=progress if jobs == 1 else None,
@@ -392,8 +392,7 @@ class ModelResults:
 
     @cached_property
     def _prediction(self) -> Prediction:
-        specs, classifier = self.model.specs, self.model.classifier
-        values = self.stages.features(specs.slic, specs.features).values
+        classifier, values = self.model.classifier, self._values()
         if values.shape[1] != classifier.first.n_features:
             raise InputError(
                 f"{self.name} has {values.shape[1]} features a supervoxel but the model was trained on "
@@ -407,6 +406,14 @@ class ModelResults:
             executor=self.executor,
             memory=self.memory,
         )
+
+    def graph_cut(self, strength: float) -> NDArray[np.int32]:
+        """Return the class (n,) of each supervoxel by a graph cut of that strength."""
+        return cut_graph(self.prediction(), self.supervoxels().graph, self._values(), strength=strength)
+
+    def _values(self) -> NDArray[np.float32]:
+        specs = self.model.specs
+        return self.stages.features(specs.slic, specs.features).values
 
     def refined(self) -> NDArray[np.integer]:
         """Raise `InputError`: voxels are decided by strokes, which a model does not hold."""

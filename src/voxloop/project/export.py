@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Block, Box, in_this_process, map_blocks, partition, within_memory
+from voxloop.classify.cut import STRENGTH, check_strength
 from voxloop.errors import InputError
 from voxloop.io import create_volume, write_sidecar
 from voxloop.io.writers import VolumeWriter
@@ -22,7 +23,7 @@ from voxloop.project.images import Crop, crop_box
 from voxloop.project.paths import expand, has_field
 from voxloop.project.results import ImageResults
 from voxloop.project.sources import BY_CLASS, SOURCES, Layer, Painter, Source, make_layer, parse_cells
-from voxloop.specs import digest_of
+from voxloop.specs import FeatureSpec, digest_of
 
 DType = Literal["uint8", "uint16", "uint32", "float32"]
 Read = Callable[[Box], NDArray[Any]]
@@ -50,6 +51,8 @@ class ExportOptions:
         Order of the axes in the file, such as ``"czyx"``; by default the format's usual one.
     features
         For the source ``features``: cells such as ``"hessian:1.6"``, a family and a sigma.
+    strength
+        For the source ``graph_cut``: how much a contact of two classes costs, see `Project.graph_cut`.
     ome_zarr
         Version of OME-Zarr, ``"0.5"`` or ``"0.4"``.
     ome_tiff
@@ -61,6 +64,7 @@ class ExportOptions:
     rescale: Rescale | None = None
     axes: str | None = None
     features: Sequence[str] = ()
+    strength: float = STRENGTH
     ome_zarr: Literal["0.4", "0.5"] = "0.5"
     ome_tiff: Literal["plain", "pyramid"] = "plain"
 
@@ -69,6 +73,16 @@ class ExportOptions:
             raise InputError(f"dtype is {self.dtype!r}; expected one of {', '.join(get_args(DType))}")
         if self.rescale not in (None, "data"):
             object.__setattr__(self, "rescale", _value_range(self.rescale))
+        check_strength(self.strength)
+
+    def check(self, spec: FeatureSpec, sources: Sequence[Source]) -> None:
+        """Raise `InputError` if an option cannot be used, or goes with none of the sources."""
+        if "features" in sources:
+            parse_cells(self.features, spec)
+        elif self.features:
+            raise InputError(f"features goes with the source features, not with {', '.join(sources)}")
+        if self.strength != STRENGTH and "graph_cut" not in sources:
+            raise InputError(f"strength goes with the source graph_cut, not with {', '.join(sources)}")
 
 
 def export_options(choices: Mapping[str, Any]) -> ExportOptions:
@@ -90,7 +104,9 @@ def export(
     """Write one result of one image and return the files written; see `Project.export`."""
     folder = results.dataset_dir if has_field(path, "dataset_dir") else Path()
     targets = planned_files(source, path, name=results.name, dataset_dir=folder, classes=results.classes)
-    return export_files(results, source, targets, options or ExportOptions(), overwrite=overwrite)
+    options = options or ExportOptions()
+    options.check(results.feature_spec, [source])
+    return export_files(results, source, targets, options, overwrite=overwrite)
 
 
 def export_files(
@@ -104,14 +120,13 @@ def export_files(
     """Write one result of one image to the files that `planned_files` names, or to some of them."""
     box = crop_box(options.crop, results.volume.shape) or results.volume.box
     cells = parse_cells(options.features, results.feature_spec) if source == "features" else ()
-    if options.features and not cells:
-        raise InputError(f"features goes with the source features, not with {source}")
     written = []
     digest = results.digest()
     for class_id, target in targets.items():
         how = asdict(replace(options, crop=None))
         key = digest and digest_of("export", digest, source, class_id, how, box.start, box.stop)
-        layer = _converted(make_layer(source, results, class_id=class_id, cells=cells), source, results, box, options)
+        layer = make_layer(source, results, class_id=class_id, cells=cells, strength=options.strength)
+        layer = _converted(layer, source, results, box, options)
         written += _write(layer, source, results, box, target, options, overwrite=overwrite, key=key)
     return written
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from voxloop.active import PlaneSuggestion, SliceSuggestion, StopSignal, top_uncertain, uncertainty
 from voxloop.blocks import Box
 from voxloop.classify import Assessment
+from voxloop.classify.cut import STRENGTH, cut_graph
 from voxloop.classify.refinement import Refiner
 from voxloop.errors import InputError
 from voxloop.project import judging
@@ -98,6 +99,27 @@ class Project(ComputedProject):
         return judging.suggest_features(
             images, names, now.specs.classifier, now.specs.features, executor=self.executor, progress=self.progress
         )
+
+    def graph_cut(self, image: int = 0, *, strength: float = STRENGTH) -> NDArray[np.int32]:
+        """Return the class (n,) of each supervoxel of an image, decided for all of them at once by a graph cut.
+
+        Neighbours tend to be of one class, across edges of the image less than within regions: specks go and holes
+        close. All others have the class of `predict`.
+
+        Parameters
+        ----------
+        image
+            Which image.
+        strength
+            How much a contact of two classes costs; 0 gives the classes of `predict`.
+
+        Raises
+        ------
+        InputError
+            If there are labels of fewer than two classes, or the strength is negative.
+        """
+        graph, values = self.supervoxels(image).graph, self.features(image).values
+        return cut_graph(self.predict(image), graph, values, strength=strength)
 
     def refine(self, image: int = 0) -> NDArray[np.integer]:
         """Return the class of each voxel of an image (z, y, x), 0 outside the mask.
@@ -263,12 +285,12 @@ class Project(ComputedProject):
         Parameters
         ----------
         source
-            ``segmentation`` (uint8 or uint16 class of each voxel, 0 outside the mask), ``refined`` (the same, decided
-            voxel by voxel near boundaries, see `refine`), ``probabilities`` (float32, a
-            channel a class), ``uncertainty`` (float32), ``supervoxels`` (uint32), ``labels`` (the labelled voxels),
-            ``masks`` (uint8, 0 or 1, a channel a class), ``objects`` (uint32, a number for each connected piece of a
-            class), ``top_uncertain`` (uint8, 1 where the next labels help most) or ``features`` (float32, the filter
-            responses of `features`).
+            ``segmentation`` (uint8 or uint16 class of each voxel, 0 outside the mask), ``graph_cut`` (the same, without
+            specks, see `graph_cut`), ``refined`` (the same, decided voxel by voxel near boundaries, see `refine`),
+            ``probabilities`` (float32, a channel a class), ``uncertainty`` (float32), ``supervoxels`` (uint32),
+            ``labels`` (the labelled voxels), ``masks`` (uint8, 0 or 1, a channel a class), ``objects`` (uint32, a
+            number for each connected piece of a class), ``top_uncertain`` (uint8, 1 where the next labels help most) or
+            ``features`` (float32, the filter responses of `features`).
         path
             Where to; the suffix says the format, see `create_volume`. It may hold ``{dataset_dir}`` (the folder of the
             image), ``{nickname}`` (its name), ``{result_type}`` (the source), ``{slice_index}`` (a file a slice) and,
@@ -278,7 +300,7 @@ class Project(ComputedProject):
         overwrite
             Whether an existing file may be replaced.
         **options
-            `crop`, `dtype`, `rescale`, `axes`, `features`, `ome_zarr`, `ome_tiff`: see `ExportOptions`.
+            `crop`, `dtype`, `rescale`, `axes`, `features`, `strength`, `ome_zarr`, `ome_tiff`: see `ExportOptions`.
 
         Returns
         -------

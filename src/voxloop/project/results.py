@@ -69,6 +69,9 @@ class ImageResults(Protocol):
     def prediction(self) -> Prediction:
         """Return the class probabilities of the supervoxels."""
 
+    def graph_cut(self, strength: float) -> NDArray[np.int32]:
+        """Return the class (n,) of each supervoxel by a graph cut of that strength."""
+
     def refined(self) -> NDArray[np.integer]:
         """Return the class of each voxel (z, y, x), decided voxel by voxel near boundaries."""
 
@@ -151,6 +154,10 @@ class ProjectResults:
     def prediction(self) -> Prediction:
         """Return the class probabilities of the supervoxels."""
         return self.project.predict(self.image)
+
+    def graph_cut(self, strength: float) -> NDArray[np.int32]:
+        """Return the class (n,) of each supervoxel by a graph cut of that strength."""
+        return self.project.graph_cut(self.image, strength=strength)
 
     def refined(self) -> NDArray[np.integer]:
         """Return the class of each voxel (z, y, x), decided voxel by voxel near boundaries."""

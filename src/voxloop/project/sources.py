@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Box, Shape3
+from voxloop.classify.cut import STRENGTH
 from voxloop.errors import InputError
 from voxloop.features import preview_feature, scale_channels
 from voxloop.project.annotations import LabelClass
@@ -21,6 +22,7 @@ from voxloop.volume import ArrayLike, Volume
 
 Source = Literal[
     "segmentation",
+    "graph_cut",
     "refined",
     "probabilities",
     "uncertainty",
@@ -74,7 +76,12 @@ class Layer:
 
 
 def make_layer(
-    source: Source, results: ImageResults, *, class_id: int | None = None, cells: Sequence[Cell] = ()
+    source: Source,
+    results: ImageResults,
+    *,
+    class_id: int | None = None,
+    cells: Sequence[Cell] = (),
+    strength: float = STRENGTH,
 ) -> Layer:
     """Return a source of an image.
 
@@ -88,7 +95,11 @@ def make_layer(
         Of ``probabilities`` and ``masks``: this class only, as a volume without channels.
     cells
         Of ``features``: family and sigma of each.
+    strength
+        Of ``graph_cut``.
     """
+    if source == "graph_cut":
+        return _classes(results, results.graph_cut(strength))
     if source == "probabilities":
         return _probabilities(results, class_id)
     if source == "masks":
@@ -99,8 +110,12 @@ def make_layer(
 
 
 def _segmentation(results: ImageResults) -> Layer:
+    return _classes(results, results.prediction().segmentation)
+
+
+def _classes(results: ImageResults, of_supervoxels: NDArray[np.int32]) -> Layer:
     dtype = _class_dtype(results)
-    values = results.prediction().segmentation.astype(dtype)
+    values = of_supervoxels.astype(dtype)
     read = _painter(results, values)
     return Layer(dtype, read, "labels", int(values.max(initial=0)), classes=results.classes)
 
