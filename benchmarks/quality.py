@@ -24,7 +24,7 @@ from skimage.feature import multiscale_basic_features
 from skimage.segmentation import slic as skimage_slic
 from sklearn.ensemble import RandomForestClassifier
 
-from voxloop.classify import LabelledImage, Prediction, fit_classifier, label_supervoxels
+from voxloop.classify import Classifier, LabelledImage, Prediction, fit_classifier, label_supervoxels
 from voxloop.classify.refinement import (
     Refiner,
     VoxelLabels,
@@ -296,7 +296,7 @@ def measure_whole(name: str, root: Path, *, seeds: int, features: Mapping[str, A
                 yield Score(name, f"{labels} supervoxels", seed, image.labels.n, iou)
                 if seed:
                     continue
-                found = _refine(project, image, voxels, prediction, judged, spec)
+                found = _refine(project, image, voxels, classifier, prediction, judged, spec)
                 iou = simulate_score(found, score.truth).iou_of(2)
                 yield Score(name, f"{labels} refined", seed, image.labels.n, iou)
 
@@ -330,6 +330,7 @@ def _refine(
     project: Project,
     image: LabelledImage,
     voxels: VoxelLabels,
+    classifier: Classifier,
     prediction: Prediction,
     judged: ImageTables,
     spec: ClassifierSpec,
@@ -340,6 +341,7 @@ def _refine(
     refinement = fit_refinement(
         [image],
         [voxels],
+        classifier,
         spec,
         describe=lambda _, some: describe_voxels(project.volume(0), some, features, memory=memory),
         surround=lambda _, some: smoothing_weights(labels, some, n=image.graph.n, relative_spacing=spacing),

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from voxloop.classify import Calibration, fit_calibration
-from voxloop.classify.calibration import FEW, MIN_LABELS, PRIOR_LABELS, move_to_gaps
+from voxloop.classify.calibration import FEW, MIN_LABELS, PRIOR_LABELS, follow_shares
 from voxloop.errors import FormatError, InputError
 
 
@@ -86,7 +86,7 @@ def test_rows_sum_to_one_and_none_changes_nothing():
     P = softmax(np.random.default_rng(0).normal(0, 4, (100, 3))).astype(np.float32)
     P[0] = [1, 0, 0]
     assert Calibration.none(3).apply(P) is P
-    changed = Calibration(0.7, np.array([1.0, 0.0, -1.0])).apply(P)
+    changed = Calibration(0.7, np.array([1.0, 0.0, -1.0]), np.zeros(3)).apply(P)
     assert changed.dtype == np.float32
     np.testing.assert_allclose(changed.sum(axis=1), 1, atol=1e-6)
     assert (changed > 0).all()
@@ -108,63 +108,97 @@ def test_bad_input():
         Calibration.from_arrays({"scale": np.array(1.0)}, 2)
 
 
-def in_two_heaps(rng: np.random.Generator, *, gap: float, n: int = 3000) -> np.ndarray:
-    """Probabilities of two classes whose log-odds lie in two heaps, with a gap between them at `gap`."""
-    odds = np.concatenate([rng.normal(gap - 2, 0.5, 2 * n), rng.normal(gap + 2, 0.5, n)])
-    return softmax(np.stack([np.zeros(odds.size), odds], axis=1))
-
-
-N_LABELS = 60  # of each class
-SURE = np.repeat([[0.99, 0.01], [0.01, 0.99]], N_LABELS, axis=0)
-UNSURE = np.repeat([[0.55, 0.45], [0.45, 0.55]], N_LABELS, axis=0)
-RIGHT = np.repeat([0, 1], N_LABELS)
-
-
 def boundary(calibration: Calibration) -> float:
     """Log-odds, before calibration, at which two classes are equally likely."""
     return float(calibration.offsets[0] - calibration.offsets[1]) / calibration.scale
 
 
-def test_a_boundary_moves_to_the_gap_between_two_heaps():
+N_LABELS = 40  # of each class
+RIGHT = np.repeat([0, 1], N_LABELS)
+
+
+def a_volume(rng: np.random.Generator, *, share: float, n: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of supervoxels whose log-odds lie in two overlapping heaps, and the class of each."""
+    classes = (rng.random(n) < share).astype(int)
+    odds = rng.normal(np.where(classes, 2.0, -2.0), 1.0)
+    return softmax(np.stack([np.zeros(n), odds], axis=1)), classes
+
+
+def of_each_class(rng: np.random.Generator, P: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Probabilities of labels drawn at random, as many of each class."""
+    return np.concatenate([P[rng.choice(np.flatnonzero(classes == c), N_LABELS)] for c in (0, 1)])
+
+
+def test_a_class_that_fills_little_of_the_volume_becomes_less_likely():
     rng = np.random.default_rng(0)
-    for gap in (-0.5, 0.0, 0.7):
-        found = move_to_gaps(Calibration.none(2), in_two_heaps(rng, gap=gap), SURE, RIGHT)
-        assert abs(boundary(found) - gap) < max(0.1, abs(gap) / 2)
+    shifts = []
+    for share in (0.02, 0.1, 0.5, 0.9):
+        P, classes = a_volume(rng, share=share)
+        found = follow_shares(Calibration.none(2), P, of_each_class(rng, P, classes), RIGHT)
+        shifts.append(found.shift[1] - found.shift[0])
+    assert shifts == sorted(shifts)
+    assert shifts[0] < -1 < shifts[1] < -0.5
+    assert abs(shifts[2]) < 0.15
+    assert shifts[3] > 0.5
 
 
-def test_a_boundary_moves_no_further_than_one_and_less_if_few_labels_or_unsure_ones_say_so():
-    odds = np.random.default_rng(0).normal(-0.5, 1.0, 9000)
-    P, start = softmax(np.stack([np.zeros(odds.size), odds], axis=1)), Calibration.none(2)
-    moved = boundary(move_to_gaps(start, P, SURE, RIGHT))
-    assert 0.3 < moved <= 1
-    assert 0 < boundary(move_to_gaps(start, P, UNSURE, RIGHT)) < 0.8 * moved
-    few = slice(N_LABELS - 3, N_LABELS + 3)
-    assert 0 < boundary(move_to_gaps(start, P, SURE[few], RIGHT[few])) < 0.4 * moved
+def test_labels_that_were_asked_for_because_they_are_hard_shift_nothing():
+    rng = np.random.default_rng(0)
+    P, classes = a_volume(rng, share=0.1)
+    hardest = np.argsort(P.max(axis=1))[: len(P) // 4]
+    chosen = of_each_class(rng, P[hardest], classes[hardest])
+    assert not follow_shares(Calibration.none(2), P, chosen, RIGHT).shift.any()
+    mixed = np.where(np.arange(2 * N_LABELS)[:, np.newaxis] % 2, chosen, of_each_class(rng, P, classes))
+    fair = follow_shares(Calibration.none(2), P, of_each_class(rng, P, classes), RIGHT).shift
+    assert abs(follow_shares(Calibration.none(2), P, mixed, RIGHT).shift[1]) < 0.6 * abs(fair[1])
 
 
-def test_moving_does_not_depend_on_the_order_of_classes_or_supervoxels():
+def test_many_labels_shift_less():
+    rng = np.random.default_rng(0)
+    P, classes = a_volume(rng, share=0.1)
+    few, many = (
+        follow_shares(Calibration.none(2), P, np.tile(of_each_class(rng, P, classes), (n, 1)), np.tile(RIGHT, n))
+        for n in (1, 100)
+    )
+    assert abs(many.shift[1]) < 0.2 * abs(few.shift[1])
+
+
+def test_shares_do_not_depend_on_the_order_of_classes_or_supervoxels():
     rng = np.random.default_rng(3)
-    P = softmax(rng.normal([0.5, 0, -0.3], 2, (2000, 3)))
+    P = softmax(rng.normal([0.5, 0, -0.9], 2, (2000, 3)))
     held_out, right = P[:60], rng.integers(0, 3, 60)
-    start = Calibration(0.8, np.array([0.2, -0.3, 0.1]))
-    found = move_to_gaps(start, P, held_out, right)
-    assert not np.allclose(found.offsets, start.offsets, atol=0.02)
+    start = Calibration(0.8, np.array([0.2, -0.3, 0.1]), np.zeros(3))
+    found = follow_shares(start, P, held_out, right)
+    assert found.shift.any()
+    assert np.array_equal(found.offsets, start.offsets)
     turned = [2, 0, 1]
-    other = move_to_gaps(
-        Calibration(0.8, start.offsets[turned]),
+    other = follow_shares(
+        Calibration(0.8, start.offsets[turned], np.zeros(3)),
         rng.permutation(P)[:, turned],
         held_out[:, turned],
         np.argsort(turned)[right],
     )
-    np.testing.assert_allclose(other.offsets, found.offsets[turned], atol=1e-3)
+    np.testing.assert_allclose(other.shift, found.shift[turned], atol=1e-9)
 
 
-def test_nothing_moves_without_supervoxels_or_below_three_labels_of_a_class():
-    start, P = Calibration(2.0, np.array([1.0, -1.0])), in_two_heaps(np.random.default_rng(0), gap=0.5)
-    assert move_to_gaps(start, P[:0], SURE, RIGHT) is start
+def test_what_is_unshifted_treats_the_classes_as_the_labels_do():
+    shifted = Calibration(0.8, np.array([0.2, -0.2]), np.array([0.5, -0.5]))
+    P = softmax(np.random.default_rng(0).normal(0, 2, (50, 2)))
+    odds = np.log(shifted.apply(P)) - np.log(shifted.unshifted.apply(P))
+    np.testing.assert_allclose(odds[:, 0] - odds[:, 1], 1, atol=1e-4)
+    assert not Calibration(1.0, np.zeros(2), np.array([0.5, -0.5])).is_none
+
+
+def test_nothing_shifts_without_supervoxels_or_below_three_labels_of_a_class():
+    rng = np.random.default_rng(0)
+    P, classes = a_volume(rng, share=0.1)
+    start, known = Calibration.none(2), of_each_class(rng, P, classes)
+    assert follow_shares(start, P[:0], known, RIGHT) is start
     few = slice(0, N_LABELS + MIN_LABELS - 1)
-    assert move_to_gaps(start, P, SURE[few], RIGHT[few]) is start
+    assert follow_shares(start, P, known[few], RIGHT[few]) is start
+    sure = np.tile([1.0, 0.0], (100, 1))
+    assert not follow_shares(start, sure, known, RIGHT).shift.any(), "the volume is not hard at all"
     with pytest.raises(InputError, match="probabilities has shape"):
-        move_to_gaps(start, P[:, :1], SURE, RIGHT)
+        follow_shares(start, P[:, :1], known, RIGHT)
     with pytest.raises(InputError, match="held_out has shape"):
-        move_to_gaps(start, P, SURE, RIGHT[:-1])
+        follow_shares(start, P, known, RIGHT[:-1])

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import sparse
 
 from voxloop.blocks import Box, SerialExecutor, ThreadExecutor
-from voxloop.classify import LabelledImage, Prediction, label_supervoxels
+from voxloop.classify import Calibration, Classifier, LabelledImage, Prediction, fit_classifier, label_supervoxels
 from voxloop.classify import refinement as module
 from voxloop.classify.refinement import (
-    Refinement,
     Refiner,
     VoxelLabels,
     choose_weight,
@@ -65,7 +65,15 @@ def fitted(volume: Volume, truth: np.ndarray, *, executor=None) -> Refiner:
     def surround(position: int, voxels: VoxelLabels) -> sparse.csr_array:
         return smoothing_weights(supervoxels.labels, voxels, n=supervoxels.n, relative_spacing=volume.relative_spacing)
 
-    refinement = fit_refinement([image], [strokes], FOREST, describe=describe, surround=surround, executor=executor)
+    refinement = fit_refinement(
+        [image],
+        [strokes],
+        fit_classifier([image], FOREST),
+        FOREST,
+        describe=describe,
+        surround=surround,
+        executor=executor,
+    )
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([2, 2], supervoxels.n).astype(np.float32)
     prediction = Prediction(probabilities, CLASSES)
@@ -147,7 +155,7 @@ def test_thin_sheets_come_back_that_supervoxels_cannot_hold() -> None:
     before = np.concatenate([[0], refiner.prediction.segmentation])[refiner.labels]
     np.testing.assert_array_equal(out[~looked_at], before[~looked_at])
     # The supervoxels' prediction is drawn at random: what is right comes from the voxels.
-    best = Refiner(**{**vars(refiner), "refinement": Refinement(refiner.refinement.forest, 1.0)})
+    best = Refiner(**{**vars(refiner), "refinement": replace(refiner.refinement, weight=1.0)})
     refine(best, out, memory=MEMORY)
     assert (out == truth)[looked_at].mean() > 0.97
     assert (before == truth)[looked_at].mean() < 0.7
@@ -186,6 +194,7 @@ def test_labels_too_few_to_leave_any_out_weigh_both_the_same() -> None:
     made = fit_refinement(
         [image],
         [strokes],
+        fit_classifier([image], FOREST),
         FOREST,
         describe=lambda _, v: describe_voxels(volume, v, FEATURES, memory=MEMORY),
         surround=lambda *_: pytest.fail("nobody is asked"),
@@ -209,6 +218,37 @@ def test_labelled_voxels_hear_what_smoothing_says_of_them(monkeypatch: pytest.Mo
     np.testing.assert_allclose(weights @ prediction.probabilities, smoothed, atol=1e-6)
 
 
+def test_voxels_follow_the_shares_as_much_as_their_forest_counts() -> None:
+    volume, truth = sheets()
+    refiner = fitted(volume, truth)
+    box = Box((0, 0, 0), volume.shape)
+    looked_at = refiner.undecided[np.asarray(refiner.labels).astype(np.int64) - 1]
+    for weight, extreme in ((1.0, True), (0.0, False)):
+        found = [
+            replace(refiner, refinement=replace(refiner.refinement, weight=weight, shift=np.array(shift))).classes_in(
+                box
+            )
+            for shift in ([0.0, 0.0], [9.0, -9.0], [-9.0, 9.0])
+        ]
+        assert (found[1] == 1)[looked_at].all() == (found[2] == 2)[looked_at].all() == extreme
+        assert np.array_equal(found[0], found[1]) != extreme
+
+
+def test_a_shift_has_no_say_in_how_much_the_voxels_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume, truth = sheets()
+    weights = set()
+    for shift in (0.0, 4.0):
+
+        def shifted(images, spec, *, executor=None, shift=shift) -> Classifier:
+            made = fit_classifier(images, spec, executor=executor)
+            calibration = Calibration(made.calibration.scale, made.calibration.offsets, np.array([shift, -shift]))
+            return replace(made, calibration=calibration)
+
+        monkeypatch.setattr(module, "fit_classifier", shifted)
+        weights.add(fitted(volume, truth).refinement.weight)
+    assert len(weights) == 1
+
+
 def test_an_image_without_a_drawn_voxel_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "VOXELS_A_CLASS", 40)
     volume, truth = sheets()
@@ -229,6 +269,7 @@ def test_an_image_without_a_drawn_voxel_is_no_hindrance(monkeypatch: pytest.Monk
     made = fit_refinement(
         images,
         strokes,
+        fit_classifier(images, FOREST),
         FOREST,
         describe=lambda _, v: describe_voxels(volume, v, FEATURES, memory=MEMORY),
         surround=surround,
@@ -247,12 +288,14 @@ def test_supervoxels_are_judged_by_what_is_smoothed_and_held_out(monkeypatch: py
     indices = np.arange(0, 120, 2)
     strokes = VoxelLabels(indices, (brightness[indices] + 1).astype(np.int32), owner[indices])
     labels = label_supervoxels(strokes.supervoxels, strokes.classes)
+    image, uncalibrated = LabelledImage.of(labels, values, supervoxels, (1, 1, 1)), FOREST.changed(calibrated=False)
     asked = []
     monkeypatch.setattr(module, "choose_weight", lambda p, _, columns: asked.append((p, columns)) or 0.3)
     made = fit_refinement(
-        [LabelledImage.of(labels, values, supervoxels, (1, 1, 1))],
+        [image],
         [strokes],
-        FOREST.changed(calibrated=False),
+        fit_classifier([image], uncalibrated),
+        uncalibrated,
         describe=lambda _, v: brightness[v.indices, np.newaxis],
         surround=lambda _, v: smoothing_weights(supervoxels.labels, v, n=supervoxels.n, relative_spacing=(1, 1, 1)),
     )

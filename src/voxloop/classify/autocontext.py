@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Executor
-from voxloop.classify.calibration import Calibration, fit_calibration, move_to_gaps
+from voxloop.classify.calibration import Calibration, fit_calibration, follow_shares
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.held_out import HeldOut
 from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
@@ -36,7 +36,7 @@ SECOND_LEAF = 5
 BYTES_PER_SUPERVOXEL, BYTES_PER_CLASS = 200, 30
 BYTES_TO_SMOOTH, BYTES_IN_A_PART = 170, 150  # more: for smoothing, and for a graph of its own
 LEAST_AT_ONCE = 100_000  # supervoxels: the contacts of all are looked through for each part
-# Where few supervoxels lie, labelled or not, is counted among so many of them. Images with fewer than the second number
+# How much of the volume each class has is counted among so many supervoxels. Images with fewer than the second number
 # together are asked as a whole: they are predicted as a whole afterwards.
 N_COUNTED, N_AT_ONCE = 10_000, 100_000
 _N_RUNS = 10
@@ -301,7 +301,7 @@ def fit_classifier(
         of_labels = honest[known], columns[known]
         calibration = fit_calibration(*of_labels, weights=weights[known])
         votes = _votes_anywhere(images, second, opinions)
-        calibration = move_to_gaps(calibration, votes, *of_labels, weights=weights[known])
+        calibration = follow_shares(calibration, votes, *of_labels, weights=weights[known])
     held_out = None
     if known.any():
         held_out = HeldOut(calibration.apply(honest[known]), columns[known].astype(np.int32), groups[known])

@@ -3,8 +3,10 @@
 The scores that a forest gives to what it learned from say nothing about its scores elsewhere; those of labels that were
 held out do. Konyushkova, Sznitman, Fua (ICCV 2015) move the threshold of a binary classifier by such scores; scaling
 and shifting the logarithms (Platt 1999 for two classes, "vector scaling" with one scale in Guo, Pleiss, Sun,
-Weinberger, ICML 2017, for more) does that for any number of classes. docs/decisions/0012 says why. What is not labelled
-has its say as well: boundaries between classes belong where few supervoxels lie, docs/decisions/0032.
+Weinberger, ICML 2017, for more) does that for any number of classes. docs/decisions/0012 says why. People label as much
+of a rare class as of a common one; where what they labelled may be a fair sample of each, the classes' shares of the
+volume are followed as well (as priors are in Saerens, Latinne, Decaestecker, Neural Computation 14, 2002).
+docs/decisions/0036.
 """
 
 from __future__ import annotations
@@ -28,61 +30,74 @@ MIN_LABELS = 3
 # A leaf of one label says 0 or 1: no evidence is that strong.
 _FLOOR = 2e-3
 _SCALES = (0.2, 5.0)
-# How far in log-odds supervoxels count as lying at a boundary, and what the density there may move an offset by.
-_NEAR = 0.4
-_MAX_MOVE = 0.5
-# A boundary that less than so much of all lies at, per unit of log-odds, is as good as one in a gap.
-_GAP = 2e-3
-# Held-out labels that are sure of themselves let a boundary move; so much does their mean log-loss count.
-_LABELS = 5.0
+# Labels of which the forests are no more unsure than of the volume may be a fair sample of their classes; labels that
+# are so many times as hard were chosen because they are.
+_FAIR, _CHOSEN = 1.0, 1.5
+# Powers of a class's share of the volume and of the labels: what the forests say of both is only nearly right.
+_OF_VOLUME, _OF_LABELS = 0.75, 0.5
+# So many labels are half a word of their own on which class is rare.
+_MANY = 500.0
+_LEAST_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Probabilities ``softmax(scale * log p + offsets)``.
+    """Probabilities ``softmax(scale * log p + offsets + shift)``.
 
     Attributes
     ----------
     scale
         Below 1 makes probabilities less sure, above 1 more.
     offsets
-        (k,) float64, sum to 0: shift the thresholds between the classes.
+        (k,) float64, sum to 0: what held-out labels say of the thresholds between the classes.
+    shift
+        (k,) float64, sum to 0: what the classes' shares of the volume say of them.
     """
 
     scale: float
     offsets: NDArray[np.float64]
+    shift: NDArray[np.float64]
 
     @classmethod
     def none(cls, n_classes: int) -> Calibration:
         """Return the calibration that changes nothing."""
-        return cls(1.0, np.zeros(n_classes))
+        return cls(1.0, np.zeros(n_classes), np.zeros(n_classes))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays that `from_arrays` needs."""
-        return {"scale": np.array(self.scale), "offsets": self.offsets}
+        return {"scale": np.array(self.scale), "offsets": self.offsets, "shift": self.shift}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], n_classes: int) -> Calibration:
         """Return the calibration that arrays from a stranger hold; raises `FormatError` if they are damaged."""
         try:
-            scale, offsets = float(arrays["scale"]), np.asarray(arrays["offsets"], np.float64)
+            scale = float(arrays["scale"])
+            offsets, shift = (np.asarray(arrays[name], np.float64) for name in ("offsets", "shift"))
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"the calibration is damaged: {error}") from None
         low, high = _SCALES
-        if not (low <= scale <= high and offsets.shape == (n_classes,) and np.isfinite(offsets).all()):
-            raise FormatError(f"the calibration is damaged: scale {scale}, offsets of shape {offsets.shape}")
-        return cls(scale, offsets)
+        right = offsets.shape == shift.shape == (n_classes,) and bool(np.isfinite([offsets, shift]).all())
+        if not (low <= scale <= high and right):
+            raise FormatError(
+                f"the calibration is damaged: scale {scale}, offsets of shape {offsets.shape}, shift of {shift.shape}"
+            )
+        return cls(scale, offsets, shift)
 
     @property
     def is_none(self) -> bool:
         """Whether it changes nothing."""
-        return self.scale == 1 and not self.offsets.any()
+        return self.scale == 1 and not self.offsets.any() and not self.shift.any()
+
+    @property
+    def unshifted(self) -> Calibration:
+        """The calibration with all classes as likely as labels are."""
+        return replace(self, shift=np.zeros_like(self.shift))
 
     def apply(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return calibrated probabilities (n, k), rows sum to 1."""
         if self.is_none:
             return probabilities
-        return _softmax(self.scale * _log(probabilities) + self.offsets).astype(np.float32)
+        return _softmax(self.scale * _log(probabilities) + self.offsets + self.shift).astype(np.float32)
 
 
 def fit_calibration(held_out: ArrayLike, columns: ArrayLike, *, weights: ArrayLike | None = None) -> Calibration:
@@ -126,10 +141,10 @@ def fit_calibration(held_out: ArrayLike, columns: ArrayLike, *, weights: ArrayLi
 
     start = np.concatenate([[1.0], np.zeros(k)])
     best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[_SCALES] + [(None, None)] * k).x
-    return Calibration(float(best[0]), best[1:] - best[1:].mean())
+    return Calibration(float(best[0]), best[1:] - best[1:].mean(), np.zeros(k))
 
 
-def move_to_gaps(
+def follow_shares(
     calibration: Calibration,
     probabilities: ArrayLike,
     held_out: ArrayLike,
@@ -137,14 +152,11 @@ def move_to_gaps(
     *,
     weights: ArrayLike | None = None,
 ) -> Calibration:
-    """Return the calibration with the boundaries between its classes moved to where few supervoxels lie.
+    """Return the calibration shifted towards the shares that the classes seem to have in the volume.
 
-    Labels say little about where exactly a class ends; a boundary through many supervoxels that look alike is likely to
-    be in the wrong place. Low density separation (Chapelle, Zien, AISTATS 2005), of the offsets alone: from where the
-    calibration has put them, m / (m + 20) log(density) + |move|^2 + 5 times the mean log-loss of held-out labels goes
-    down to the nearest minimum. The density is that of the supervoxels at a margin of 0 between their two likeliest
-    classes, by a Gaussian kernel of 0.4; m is the number of labels of the rarest class, for what few labels have taught
-    says little of how supervoxels lie. No offset moves by more than 0.5. docs/decisions/0032 says what that is worth.
+    By log(v^0.75 / l^0.5), v a class's share of all and l of the labels, as far as the labels can be a fair sample of
+    each class: fully if the mean entropy of what is said of them is no more than that of all, not at all from half as
+    much again on, and the less the more labels there are.
 
     Parameters
     ----------
@@ -169,32 +181,25 @@ def move_to_gaps(
     if P.ndim != 2 or P.shape[1] != k:
         raise InputError(f"probabilities has shape {P.shape}; expected (n, {k})")
     known, right = _checked(held_out, columns)
-    rarest = np.bincount(right, minlength=k).min()
-    if len(P) == 0 or rarest < MIN_LABELS:
+    if len(P) == 0 or np.bincount(right, minlength=k).min() < MIN_LABELS:
         return calibration
-    share, wanted = _shares(right, weights, k), np.eye(k)[right]
-    of_labels = calibration.scale * _log(known) + calibration.offsets
-    of_all = calibration.scale * _log(P) + calibration.offsets
-    rows = np.arange(len(P))
-    trust = rarest / (rarest + PRIOR_LABELS)
-    height = 1 / (np.sqrt(2 * np.pi) * _NEAR * len(P))
+    of_volume = np.maximum(calibration.apply(P).mean(axis=0, dtype=np.float64), _LEAST_SHARE)
+    of_labels = np.bincount(right, weights, minlength=k) / np.bincount(right, weights).sum()
+    shift = _OF_VOLUME * np.log(of_volume) - _OF_LABELS * np.log(of_labels)
+    shift *= _fairness(known, P) * _MANY / (_MANY + len(right))
+    return replace(calibration, shift=shift - shift.mean())
 
-    def loss(move: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        moved = of_all + move
-        first = moved.argmax(axis=1)
-        best = moved[rows, first]
-        moved[rows, first] = -np.inf
-        second = moved.argmax(axis=1)
-        margin = (best - moved[rows, second]) / _NEAR
-        kernel = height * np.exp(-(margin**2) / 2)
-        density = kernel.sum() + _GAP
-        pull = kernel * margin / _NEAR
-        slope = trust * (np.bincount(second, pull, k) - np.bincount(first, pull, k)) / density + 2 * move
-        surprise, error = _log_loss(of_labels + move, wanted, share)
-        return float(trust * np.log(density) + move @ move + _LABELS * surprise), slope + _LABELS * error.sum(axis=0)
 
-    move = minimize(loss, np.zeros(k), jac=True, method="L-BFGS-B", bounds=[(-_MAX_MOVE, _MAX_MOVE)] * k).x
-    return replace(calibration, offsets=calibration.offsets + move - move.mean())
+def _fairness(of_labels: NDArray[np.floating[Any]], of_all: NDArray[np.floating[Any]]) -> float:
+    """Return 1 where labels are no harder than the volume, 0 where they are much harder."""
+    entropy = float(_entropy(of_all).mean())
+    harder = float(_entropy(of_labels).mean()) / entropy if entropy else _CHOSEN
+    return float(np.clip((_CHOSEN - harder) / (_CHOSEN - _FAIR), 0, 1))
+
+
+def _entropy(P: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    entropy: NDArray[np.floating[Any]] = -(P * np.log(np.maximum(P, _FLOOR))).sum(axis=1)
+    return entropy
 
 
 def _checked(held_out: ArrayLike, columns: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.integer]]:

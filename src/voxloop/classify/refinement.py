@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from voxloop.blocks import Block, Box, Executor, Progress, SerialExecutor, Shape3, map_blocks, partition, within_memory
-from voxloop.classify.autocontext import fit_classifier
+from voxloop.classify.autocontext import Classifier, fit_classifier
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
 from voxloop.classify.labels import label_supervoxels
@@ -65,10 +65,21 @@ class VoxelLabels:
 
 @dataclass(frozen=True)
 class Refinement:
-    """What decides a voxel: the forest of the voxels, and its weight 0..1 in the pool with the supervoxels'."""
+    """What decides a voxel.
+
+    Attributes
+    ----------
+    forest
+        That of the voxels.
+    weight
+        How much it counts in the pool with the supervoxels', 0..1.
+    shift
+        (k,) added to the logarithms of what it says, as that of the `Calibration` is to what supervoxels say.
+    """
 
     forest: Forest
     weight: float
+    shift: NDArray[np.float64]
 
 
 def sample_voxels(labels: Sequence[VoxelLabels], *, rng: int | np.random.Generator = 0) -> list[VoxelLabels]:
@@ -135,6 +146,7 @@ def _describe_box(volume: Volume, spec: FeatureSpec, job: tuple[Box, NDArray[np.
 def fit_refinement(
     images: Sequence[LabelledImage],
     voxels: Sequence[VoxelLabels],
+    classifier: Classifier,
     spec: ClassifierSpec,
     *,
     describe: Callable[[int, VoxelLabels], NDArray[np.float32]],
@@ -153,6 +165,8 @@ def fit_refinement(
         What is learned from each image, with labels of two classes in all.
     voxels
         The labelled voxels of each image.
+    classifier
+        What the images taught; its shift towards the classes' shares is the voxels' as well.
     spec
         The forests.
     describe
@@ -176,13 +190,22 @@ def fit_refinement(
     of_rows = _keep_every_class(of_rows, classes)
     seen = of_rows >= 0
     if not seen.any():
-        return Refinement(fit_forest(rows, classes, spec, executor=executor), 0.5)
+        forest = fit_forest(rows, classes, spec, executor=executor)
+        return Refinement(forest, 0.5, _shift_of(classifier, forest.classes))
     forest = fit_forest(rows, classes, spec, folds=_without_gaps(of_rows), executor=executor)
     of_voxels = forest.predict_held_out(rows, _without_gaps(of_rows))
     around = [surround(position, of_image) for position, of_image in enumerate(sampled)]
     of_supervoxels = _held_out_supervoxels(images, sampled, around, folds, forest.classes, spec, executor)
     columns = np.searchsorted(forest.classes, classes)
-    return Refinement(forest, choose_weight(of_supervoxels[seen], of_voxels[seen], columns[seen]))
+    weight = choose_weight(of_supervoxels[seen], of_voxels[seen], columns[seen])
+    return Refinement(forest, weight, _shift_of(classifier, forest.classes))
+
+
+def _shift_of(classifier: Classifier, classes: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return the shift of each class (k,); none of one that only grazed supervoxels have."""
+    shift = np.zeros(len(classes))
+    shift[np.searchsorted(classes, classifier.classes)] = classifier.calibration.shift
+    return shift
 
 
 def _folds_of_supervoxels(
@@ -237,6 +260,8 @@ def _held_out_supervoxels(
         if np.unique(np.concatenate([image.labels.classes for image in rest])).size < 2:
             continue
         classifier = fit_classifier(rest, spec, executor=executor)
+        # Classes count the same where the weight is chosen, and the voxels' forest knows nothing of their shares.
+        classifier = replace(classifier, calibration=classifier.calibration.unshifted)
         for out, image, of_image, weights, own in zip(found, images, voxels, around, folds, strict=True):
             rows = own[of_image.supervoxels] == fold
             if rows.any():
@@ -381,7 +406,9 @@ class Refiner:
         rows = voxel_features(self.volume, box, wanted, self.features)
         known = np.searchsorted(self.prediction.classes, forest.classes)
         of_voxels[:, known] = forest.predict(rows, executor=SerialExecutor())
-        scores = pool(of_supervoxels, of_voxels, self.refinement.weight)
+        weight, shift = self.refinement.weight, self.refinement.shift
+        scores = pool(of_supervoxels, of_voxels, weight)
+        scores[:, known] *= np.exp(weight * shift).astype(np.float32)
         found[wanted] = self.prediction.classes[known][scores[:, known].argmax(axis=1)]
         return found
 

@@ -31,7 +31,7 @@ from voxloop.specs import digest_of
 if TYPE_CHECKING:
     from voxloop.project.project import Project
 
-_VERSION = 2  # raised when refining gives other bits for the same labels and specs
+_VERSION = 3  # raised when refining gives other bits for the same labels and specs
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,13 @@ class Refining:
         images = [self._learned_from(image) for image in labelled]
         voxels = [self.voxels[image] for image in labelled]
         return fit_refinement(
-            images, voxels, specs.classifier, describe=describe, surround=surround, executor=project.executor
+            images,
+            voxels,
+            project.train(),
+            specs.classifier,
+            describe=describe,
+            surround=surround,
+            executor=project.executor,
         )
 
     def _learned_from(self, image: int) -> LabelledImage:
