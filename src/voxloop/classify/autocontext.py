@@ -301,7 +301,8 @@ def fit_classifier(
         of_labels = honest[known], columns[known]
         calibration = fit_calibration(*of_labels, weights=weights[known])
         votes = _votes_anywhere(images, second, opinions)
-        calibration = follow_shares(calibration, votes, *of_labels, weights=weights[known])
+        n = sum(image.graph.n for image in images)
+        calibration = follow_shares(calibration, votes, *of_labels, n=n, weights=weights[known])
     held_out = None
     if known.any():
         held_out = HeldOut(calibration.apply(honest[known]), columns[known].astype(np.int32), groups[known])

@@ -35,8 +35,9 @@ _SCALES = (0.2, 5.0)
 _FAIR, _CHOSEN = 1.0, 1.5
 # Powers of a class's share of the volume and of the labels: what the forests say of both is only nearly right.
 _OF_VOLUME, _OF_LABELS = 0.75, 0.5
-# So many labels are half a word of their own on which class is rare.
-_MANY = 500.0
+# Supervoxels to a label. Labels of so few speak for all; beyond, much of the volume is like none of what was labelled,
+# and part of that is taken for a rare class.
+_COVERED, _SPARSE = 100.0, 1000.0
 _LEAST_SHARE = 1e-3
 
 
@@ -150,13 +151,14 @@ def follow_shares(
     held_out: ArrayLike,
     columns: ArrayLike,
     *,
+    n: int,
     weights: ArrayLike | None = None,
 ) -> Calibration:
     """Return the calibration shifted towards the shares that the classes seem to have in the volume.
 
-    By log(v^0.75 / l^0.5), v a class's share of all and l of the labels, as far as the labels can be a fair sample of
+    By log(v^0.75 / l^0.5), v a class's share of all and l of the labels. As far as the labels can be a fair sample of
     each class: fully if the mean entropy of what is said of them is no more than that of all, not at all from half as
-    much again on, and the less the more labels there are.
+    much again on. And as far as they are few: fully from 1,000 supervoxels to a label on, not at all below 100.
 
     Parameters
     ----------
@@ -166,6 +168,8 @@ def follow_shares(
         (n, k) of supervoxels, labelled or not, before they are calibrated.
     held_out, columns, weights
         As in `fit_calibration`.
+    n
+        Number of supervoxels in all, of which `probabilities` may be a part.
 
     Returns
     -------
@@ -186,7 +190,7 @@ def follow_shares(
     of_volume = np.maximum(calibration.apply(P).mean(axis=0, dtype=np.float64), _LEAST_SHARE)
     of_labels = np.bincount(right, weights, minlength=k) / np.bincount(right, weights).sum()
     shift = _OF_VOLUME * np.log(of_volume) - _OF_LABELS * np.log(of_labels)
-    shift *= _fairness(known, P) * _MANY / (_MANY + len(right))
+    shift *= _fairness(known, P) * _sparseness(n / len(right))
     return replace(calibration, shift=shift - shift.mean())
 
 
@@ -195,6 +199,11 @@ def _fairness(of_labels: NDArray[np.floating[Any]], of_all: NDArray[np.floating[
     entropy = float(_entropy(of_all).mean())
     harder = float(_entropy(of_labels).mean()) / entropy if entropy else _CHOSEN
     return float(np.clip((_CHOSEN - harder) / (_CHOSEN - _FAIR), 0, 1))
+
+
+def _sparseness(of_a_label: float) -> float:
+    """Return 0 where labels cover the volume, 1 where each stands for very many supervoxels."""
+    return float(np.clip(np.log(of_a_label / _COVERED) / np.log(_SPARSE / _COVERED), 0, 1))
 
 
 def _entropy(P: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
