@@ -33,8 +33,6 @@ _SCALES = (0.2, 5.0)
 # Labels of which the forests are no more unsure than of the volume may be a fair sample of their classes; labels that
 # are so many times as hard were chosen because they are.
 _FAIR, _CHOSEN = 1.0, 1.5
-# Powers of a class's share of the volume and of the labels: what the forests say of both is only nearly right.
-_OF_VOLUME, _OF_LABELS = 0.75, 0.5
 # Supervoxels to a label. Labels of so few speak for all; beyond, much of the volume is like none of what was labelled,
 # and part of that is taken for a rare class.
 _COVERED, _SPARSE = 100.0, 1000.0
@@ -156,9 +154,10 @@ def follow_shares(
 ) -> Calibration:
     """Return the calibration shifted towards the shares that the classes seem to have in the volume.
 
-    By log(v^0.75 / l^0.5), v a class's share of all and l of the labels. As far as the labels can be a fair sample of
-    each class: fully if the mean entropy of what is said of them is no more than that of all, not at all from half as
-    much again on. And as far as they are few: fully from 1,000 supervoxels to a label on, not at all below 100.
+    By log(v / l), v a class's share of all and l of the labels. As far as the labels can be a fair sample of each
+    class: fully if the mean entropy of what is said of them is no more than that of all, not at all from half as much
+    again on. As far as they are few for the volume: fully from 1,000 supervoxels to a label on, not at all below 100.
+    And by m / (m + `PRIOR_LABELS`), m the labels of the rarest class.
 
     Parameters
     ----------
@@ -185,12 +184,13 @@ def follow_shares(
     if P.ndim != 2 or P.shape[1] != k:
         raise InputError(f"probabilities has shape {P.shape}; expected (n, {k})")
     known, right = _checked(held_out, columns)
-    if len(P) == 0 or np.bincount(right, minlength=k).min() < MIN_LABELS:
+    rarest = int(np.bincount(right, minlength=k).min())
+    if len(P) == 0 or rarest < MIN_LABELS:
         return calibration
     of_volume = np.maximum(calibration.apply(P).mean(axis=0, dtype=np.float64), _LEAST_SHARE)
     of_labels = np.bincount(right, weights, minlength=k) / np.bincount(right, weights).sum()
-    shift = _OF_VOLUME * np.log(of_volume) - _OF_LABELS * np.log(of_labels)
-    shift *= _fairness(known, P) * _sparseness(n / len(right))
+    shift = np.log(of_volume / of_labels)
+    shift *= _fairness(known, P) * _sparseness(n / len(right)) * rarest / (rarest + PRIOR_LABELS)
     return replace(calibration, shift=shift - shift.mean())
 
 
