@@ -99,7 +99,7 @@ def image_of(values: np.ndarray, classes: np.ndarray) -> LabelledImage:
     positions = np.column_stack([np.zeros(n), np.zeros(n), np.arange(n) * 20.0])
     labels = SupervoxelLabels(np.arange(1, n + 1, dtype=np.uint32), classes.astype(np.int32), np.ones(n))
     graph = Adjacency(np.empty((0, 2), np.int64), np.empty(0), n)
-    return LabelledImage(labels, values.astype(np.float32), graph, positions)
+    return LabelledImage(labels, values.astype(np.float32), graph, positions, 4.0, 3)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_what_adds_most_is_suggested_first_and_nothing_else(labelled):
 def test_a_copy_of_a_chosen_feature_adds_nothing(labelled):
     twice = LabelledImage(
         labelled.labels, np.concatenate([labelled.values, labelled.values[:, :1]], axis=1), labelled.graph,
-        labelled.positions,
+        labelled.positions, labelled.diameter, labelled.ndim,
     )  # fmt: skip
     chosen = [gain.cell for gain in suggest_cells([twice], SPEC, CELLS | {"copy": np.array([3])})]
     assert len({"clear", "copy"} & set(chosen)) == 1

@@ -47,7 +47,7 @@ def noisy_halves(rng: np.random.Generator, n_labels: int = 80) -> tuple[Labelled
     values[:, 1:] = rng.normal(size=(SIDE * SIDE, 5))
     chosen = rng.choice(SIDE * SIDE, n_labels, replace=False)
     positions = np.stack([np.zeros(SIDE * SIDE), *np.divmod(np.arange(SIDE * SIDE), SIDE)], axis=1)
-    return LabelledImage(make_labels(chosen + 1, truth[chosen]), values, grid_graph(SIDE), positions), truth
+    return LabelledImage(make_labels(chosen + 1, truth[chosen]), values, grid_graph(SIDE), positions, 4.0, 3), truth
 
 
 def test_the_neighbourhood_makes_up_for_noise():

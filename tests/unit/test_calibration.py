@@ -114,7 +114,7 @@ def boundary(calibration: Calibration) -> float:
 
 
 N_LABELS = 40  # of each class
-MANY = 10**6  # supervoxels
+FAR = 1000.0  # voxels from label to label
 RIGHT = np.repeat([0, 1], N_LABELS)
 
 
@@ -135,7 +135,7 @@ def test_a_class_that_fills_little_of_the_volume_becomes_less_likely():
     shifts = []
     for share in (0.02, 0.1, 0.5, 0.9):
         P, classes = a_volume(rng, share=share)
-        found = follow_shares(Calibration.none(2), P, of_each_class(rng, P, classes), RIGHT, n=MANY)
+        found = follow_shares(Calibration.none(2), P, of_each_class(rng, P, classes), RIGHT, spacing=FAR)
         shifts.append(found.shift[1] - found.shift[0])
     assert shifts == sorted(shifts)
     assert shifts[0] < -1 < shifts[1] < -0.5
@@ -148,19 +148,18 @@ def test_labels_that_were_asked_for_because_they_are_hard_shift_nothing():
     P, classes = a_volume(rng, share=0.1)
     hardest = np.argsort(P.max(axis=1))[: len(P) // 4]
     chosen = of_each_class(rng, P[hardest], classes[hardest])
-    assert not follow_shares(Calibration.none(2), P, chosen, RIGHT, n=MANY).shift.any()
+    assert not follow_shares(Calibration.none(2), P, chosen, RIGHT, spacing=FAR).shift.any()
     mixed = np.where(np.arange(2 * N_LABELS)[:, np.newaxis] % 2, chosen, of_each_class(rng, P, classes))
-    fair = follow_shares(Calibration.none(2), P, of_each_class(rng, P, classes), RIGHT, n=MANY).shift
-    assert abs(follow_shares(Calibration.none(2), P, mixed, RIGHT, n=MANY).shift[1]) < 0.6 * abs(fair[1])
+    fair = follow_shares(Calibration.none(2), P, of_each_class(rng, P, classes), RIGHT, spacing=FAR).shift
+    assert abs(follow_shares(Calibration.none(2), P, mixed, RIGHT, spacing=FAR).shift[1]) < 0.6 * abs(fair[1])
 
 
-def test_the_more_supervoxels_there_are_to_a_label_the_more_they_shift():
+def test_the_farther_labels_are_from_one_another_the_more_they_shift():
     rng = np.random.default_rng(0)
     P, classes = a_volume(rng, share=0.1)
-    known, m = of_each_class(rng, P, classes), 2 * N_LABELS
+    known = of_each_class(rng, P, classes)
     shifts = [
-        abs(follow_shares(Calibration.none(2), P, known, RIGHT, n=times * m).shift[1])
-        for times in (100, 300, 1000, 5000)
+        abs(follow_shares(Calibration.none(2), P, known, RIGHT, spacing=apart).shift[1]) for apart in (30, 40, 50, 500)
     ]
     assert shifts[0] == 0 < shifts[1] < shifts[2] == shifts[3]
 
@@ -170,7 +169,7 @@ def test_shares_do_not_depend_on_the_order_of_classes_or_supervoxels():
     P = softmax(rng.normal([0.5, 0, -0.9], 2, (2000, 3)))
     held_out, right = P[:60], rng.integers(0, 3, 60)
     start = Calibration(0.8, np.array([0.2, -0.3, 0.1]), np.zeros(3))
-    found = follow_shares(start, P, held_out, right, n=MANY)
+    found = follow_shares(start, P, held_out, right, spacing=FAR)
     assert found.shift.any()
     assert np.array_equal(found.offsets, start.offsets)
     turned = [2, 0, 1]
@@ -179,7 +178,7 @@ def test_shares_do_not_depend_on_the_order_of_classes_or_supervoxels():
         rng.permutation(P)[:, turned],
         held_out[:, turned],
         np.argsort(turned)[right],
-        n=MANY,
+        spacing=FAR,
     )
     np.testing.assert_allclose(other.shift, found.shift[turned], atol=1e-9)
 
@@ -196,12 +195,12 @@ def test_nothing_shifts_without_supervoxels_or_below_three_labels_of_a_class():
     rng = np.random.default_rng(0)
     P, classes = a_volume(rng, share=0.1)
     start, known = Calibration.none(2), of_each_class(rng, P, classes)
-    assert follow_shares(start, P[:0], known, RIGHT, n=MANY) is start
+    assert follow_shares(start, P[:0], known, RIGHT, spacing=FAR) is start
     few = slice(0, N_LABELS + MIN_LABELS - 1)
-    assert follow_shares(start, P, known[few], RIGHT[few], n=MANY) is start
+    assert follow_shares(start, P, known[few], RIGHT[few], spacing=FAR) is start
     sure = np.tile([1.0, 0.0], (100, 1))
-    assert not follow_shares(start, sure, known, RIGHT, n=MANY).shift.any(), "the volume is not hard at all"
+    assert not follow_shares(start, sure, known, RIGHT, spacing=FAR).shift.any(), "the volume is not hard at all"
     with pytest.raises(InputError, match="probabilities has shape"):
-        follow_shares(start, P[:, :1], known, RIGHT, n=MANY)
+        follow_shares(start, P[:, :1], known, RIGHT, spacing=FAR)
     with pytest.raises(InputError, match="held_out has shape"):
-        follow_shares(start, P, known, RIGHT[:-1], n=MANY)
+        follow_shares(start, P, known, RIGHT[:-1], spacing=FAR)

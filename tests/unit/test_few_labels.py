@@ -19,7 +19,7 @@ NAMES = {1: "background", 2: "nucleus"}
 def image_of(labels: SupervoxelLabels, values: np.ndarray) -> LabelledImage:
     positions = np.zeros((N, 3))
     positions[:, 2] = np.arange(N) * 4
-    return LabelledImage(labels, values, CHAIN, positions)
+    return LabelledImage(labels, values, CHAIN, positions, 4.0, 3)
 
 
 @pytest.fixture

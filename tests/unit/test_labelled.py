@@ -8,8 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxloop.classify import LabelledImage, SupervoxelLabels, label_supervoxels
-from voxloop.classify.labelled import LARGE_CUBE, SMALL_CUBE, deal_folds, group_labels, without_grazed
-from voxloop.supervoxels import Adjacency
+from voxloop.classify.labelled import (
+    LARGE_CUBE,
+    SMALL_CUBE,
+    deal_folds,
+    group_labels,
+    spacing_of_labels,
+    without_grazed,
+)
+from voxloop.specs import SlicSpec
+from voxloop.supervoxels import Adjacency, slic
+from voxloop.volume import Volume
 
 
 def chain(n: int) -> Adjacency:
@@ -27,7 +36,7 @@ def labels_of(classes: dict[int, int], n_voxels: list[int] | None = None) -> Sup
 def in_a_row(classes: dict[int, int], n: int, step: float = 1.0) -> LabelledImage:
     """An image whose supervoxels stand in a row, `step` diameters apart."""
     positions = np.column_stack([np.zeros(n), np.zeros(n), np.arange(n) * step])
-    return LabelledImage(labels_of(classes), np.zeros((n, 1), np.float32), chain(n), positions)
+    return LabelledImage(labels_of(classes), np.zeros((n, 1), np.float32), chain(n), positions, 4.0, 3)
 
 
 @pytest.mark.parametrize(
@@ -115,3 +124,15 @@ def test_a_class_in_two_places_is_left_out_in_turn_and_one_in_a_single_place_nev
         assert folds.min() == 0
     folds = deal_folds(np.append(np.arange(10), [10, 10]), classes, n_folds=5, rng=0)
     assert folds[10:].tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "expected"),
+    [((20, 30, 40), (1, 1, 1), 10), ((6, 30, 40), (5, 1, 1), 1500 ** (1 / 3)), ((1, 60, 40), (1, 1, 1), 10)],
+)
+def test_labels_that_are_spread_evenly_lie_so_far_apart(shape, spacing, expected):
+    image = Volume(np.random.default_rng(0).random(shape).astype(np.float32), spacing=spacing)
+    supervoxels = slic(image, SlicSpec(n_segments=30))
+    made = LabelledImage.of(label_supervoxels([], []), np.zeros((supervoxels.n, 1), np.float32), supervoxels, spacing)
+    assert spacing_of_labels([made], 24) == pytest.approx(expected)
+    assert spacing_of_labels([made, made], 48) == pytest.approx(expected)

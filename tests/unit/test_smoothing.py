@@ -66,7 +66,7 @@ def test_little_is_averaged_across_edges_of_the_image():
 
 
 def image_of(values: np.ndarray, graph: Adjacency) -> LabelledImage:
-    return LabelledImage(label_supervoxels([], []), values, graph, np.zeros((graph.n, 3)))
+    return LabelledImage(label_supervoxels([], []), values, graph, np.zeros((graph.n, 3)), 4.0, 3)
 
 
 def test_brightness_and_contrast_of_the_image_do_not_matter():

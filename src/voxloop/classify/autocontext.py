@@ -19,7 +19,7 @@ from voxloop.blocks import Executor
 from voxloop.classify.calibration import Calibration, fit_calibration, follow_shares
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.held_out import HeldOut
-from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels
+from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels, spacing_of_labels
 from voxloop.classify.smoothing import Smoothing
 from voxloop.errors import FormatError, InputError
 from voxloop.specs import ClassifierSpec
@@ -301,8 +301,8 @@ def fit_classifier(
         of_labels = honest[known], columns[known]
         calibration = fit_calibration(*of_labels, weights=weights[known])
         votes = _votes_anywhere(images, second, opinions)
-        n = sum(image.graph.n for image in images)
-        calibration = follow_shares(calibration, votes, *of_labels, n=n, weights=weights[known])
+        spacing = spacing_of_labels(images, max(1, int(known.sum())))
+        calibration = follow_shares(calibration, votes, *of_labels, spacing=spacing, weights=weights[known])
     held_out = None
     if known.any():
         held_out = HeldOut(calibration.apply(honest[known]), columns[known].astype(np.int32), groups[known])

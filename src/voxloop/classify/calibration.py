@@ -33,9 +33,9 @@ _SCALES = (0.2, 5.0)
 # Labels of which the forests are no more unsure than of the volume may be a fair sample of their classes; labels that
 # are so many times as hard were chosen because they are.
 _FAIR, _CHOSEN = 1.0, 1.5
-# Supervoxels to a label. Labels of so few speak for all; beyond, much of the volume is like none of what was labelled,
-# and part of that is taken for a rare class.
-_COVERED, _SPARSE = 100.0, 1000.0
+# Voxels from label to label, were they spread evenly. Filters see some 30 around them. Where more lie between, much of
+# the volume is like none of what was labelled, and part of that is taken for a rare class.
+_COVERED, _SPARSE = 30.0, 50.0
 _LEAST_SHARE = 1e-3
 
 
@@ -149,7 +149,7 @@ def follow_shares(
     held_out: ArrayLike,
     columns: ArrayLike,
     *,
-    n: int,
+    spacing: float,
     weights: ArrayLike | None = None,
 ) -> Calibration:
     """Return the calibration shifted towards the shares that the classes seem to have in the volume.
@@ -167,8 +167,8 @@ def follow_shares(
         (n, k) of supervoxels, labelled or not, before they are calibrated.
     held_out, columns, weights
         As in `fit_calibration`.
-    n
-        Number of supervoxels in all, of which `probabilities` may be a part.
+    spacing
+        Voxels that would lie between neighbouring labels, were they spread evenly.
 
     Returns
     -------
@@ -190,7 +190,7 @@ def follow_shares(
     of_volume = np.maximum(calibration.apply(P).mean(axis=0, dtype=np.float64), _LEAST_SHARE)
     of_labels = np.bincount(right, weights, minlength=k) / np.bincount(right, weights).sum()
     shift = np.log(of_volume / of_labels)
-    shift *= _fairness(known, P) * _sparseness(n / len(right)) * rarest / (rarest + PRIOR_LABELS)
+    shift *= _fairness(known, P) * _sparseness(spacing) * rarest / (rarest + PRIOR_LABELS)
     return replace(calibration, shift=shift - shift.mean())
 
 
@@ -201,9 +201,9 @@ def _fairness(of_labels: NDArray[np.floating[Any]], of_all: NDArray[np.floating[
     return float(np.clip((_CHOSEN - harder) / (_CHOSEN - _FAIR), 0, 1))
 
 
-def _sparseness(of_a_label: float) -> float:
-    """Return 0 where labels cover the volume, 1 where each stands for very many supervoxels."""
-    return float(np.clip(np.log(of_a_label / _COVERED) / np.log(_SPARSE / _COVERED), 0, 1))
+def _sparseness(spacing: float) -> float:
+    """Return 0 where labels cover the volume, 1 where each stands for much that was not labelled."""
+    return float(np.clip((spacing - _COVERED) / (_SPARSE - _COVERED), 0, 1))
 
 
 def _entropy(P: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

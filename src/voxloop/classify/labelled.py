@@ -34,12 +34,18 @@ class LabelledImage:
         Which of them touch.
     positions
         (n, 3) centres in supervoxel diameters.
+    diameter
+        Side of a cube as large as the mean supervoxel, of a square in 2D, in voxels of the finest axis.
+    ndim
+        2 or 3.
     """
 
     labels: SupervoxelLabels
     values: NDArray[np.float32]
     graph: Adjacency
     positions: NDArray[np.float64]
+    diameter: float
+    ndim: int
 
     @classmethod
     def of(
@@ -52,14 +58,22 @@ class LabelledImage:
         steps = np.array(relative_spacing(spacing))
         flat = supervoxels.labels.shape[0] == 1
         mean_volume = supervoxels.sizes.mean() * (steps[1:] if flat else steps).prod()
-        diameter = mean_volume ** (1 / 2 if flat else 1 / 3)
+        ndim = 2 if flat else 3
+        diameter = float(mean_volume ** (1 / ndim))
         kept = without_grazed(labels, supervoxels.graph, supervoxels.sizes)
-        return cls(kept, values, supervoxels.graph, supervoxels.centers * steps / diameter)
+        return cls(kept, values, supervoxels.graph, supervoxels.centers * steps / diameter, diameter, ndim)
 
     @property
     def rows(self) -> NDArray[np.int64]:
         """Rows of the labelled supervoxels."""
         return self.labels.ids.astype(np.int64) - 1
+
+
+def spacing_of_labels(images: Sequence[LabelledImage], m: int) -> float:
+    """Return how many voxels of the finest axis would lie between neighbours of m labels that are spread evenly."""
+    ndim = max(image.ndim for image in images)
+    volume = sum(image.graph.n * image.diameter**image.ndim for image in images)
+    return float((volume / m) ** (1 / ndim))
 
 
 def without_grazed(labels: SupervoxelLabels, graph: Adjacency, sizes: NDArray[np.integer]) -> SupervoxelLabels:
