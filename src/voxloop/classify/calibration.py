@@ -156,8 +156,8 @@ def follow_shares(
 
     By log(v / l), v a class's share of all and l of the labels. As far as the labels can be a fair sample of each
     class: fully if the mean entropy of what is said of them is no more than that of all, not at all from half as much
-    again on. As far as they are few for the volume: fully from 1,000 supervoxels to a label on, not at all below 100.
-    And by m / (m + `PRIOR_LABELS`), m the labels of the rarest class.
+    again on. As far as they are few for the volume: fully from a spacing of 50 voxels on, not at all below 30. And by
+    m / (m + `PRIOR_LABELS`), m the labels of the rarest class.
 
     Parameters
     ----------
