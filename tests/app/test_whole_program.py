@@ -138,7 +138,12 @@ def test_killed_in_mid_stroke_and_started_again(screen: Screen, project_folder: 
 
     screen.run(project_folder)
     screen.fill("voxloop")
-    until(lambda: screen.count(BLUE) > finished / 2)  # the finished strokes are shown again
+
+    def shown_again() -> bool:
+        screen.mouse("key", "ctrl+r")  # the image fills the canvas, however large the window was when it was opened
+        return screen.count(BLUE) > finished / 2
+
+    until(shown_again)
     draw(screen, 530)
     until(lambda: strokes(project_folder) > n + 1)  # and it goes on
     with Project.open(project_folder, read_only=True) as project:
