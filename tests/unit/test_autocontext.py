@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,21 @@ def noisy_halves(rng: np.random.Generator, n_labels: int = 80) -> tuple[Labelled
     chosen = rng.choice(SIDE * SIDE, n_labels, replace=False)
     positions = np.stack([np.zeros(SIDE * SIDE), *np.divmod(np.arange(SIDE * SIDE), SIDE)], axis=1)
     return LabelledImage(make_labels(chosen + 1, truth[chosen]), values, grid_graph(SIDE), positions, 4.0, 3), truth
+
+
+def test_shares_are_followed_where_labels_lie_far_apart():
+    """A class fills a tenth of the image and half of the labels, drawn at random."""
+    rng = np.random.default_rng(0)
+    image, _ = noisy_halves(rng)
+    truth = np.where(rng.random(SIDE * SIDE) < 0.1, 2, 1)
+    chosen = np.concatenate([rng.choice(np.flatnonzero(truth == c), 40, replace=False) for c in (1, 2)])
+    values = rng.normal(truth[:, None], 0.5, (SIDE * SIDE, 1)).astype(np.float32)
+    image = replace(image, values=values, labels=make_labels(chosen + 1, truth[chosen]))
+    spec = ClassifierSpec(autocontext=False)
+    near, far = (fit_classifier([replace(image, diameter=d)], spec).calibration for d in (4.0, 400.0))
+    assert not near.shift.any()
+    assert far.shift[0] > 0.1 > -0.1 > far.shift[1]
+    assert np.array_equal(near.offsets, far.offsets)
 
 
 def test_the_neighbourhood_makes_up_for_noise():

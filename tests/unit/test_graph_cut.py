@@ -105,6 +105,25 @@ def test_a_flow_that_would_not_fit_is_counted_in_larger_steps(monkeypatch):
     assert 0.95 < (cut_graph(said, chain(n), values, strength=20) == exact).mean() < 1
 
 
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_class_without_labels_is_never_chosen(missing):
+    for seed in range(8):
+        said, graph, values = random_case(seed, 2)
+        classes = np.array([1, 2, 3], np.int32)
+        wider = Prediction(np.insert(said.probabilities, missing, 0, axis=1), classes)
+        known = np.delete(classes, missing)
+        expected = known[np.searchsorted(said.classes, cut_graph(said, graph, values))]
+        assert np.array_equal(cut_graph(wider, graph, values), expected)
+
+
+@pytest.mark.parametrize("strength", [np.float32(2), np.int64(2), 2])
+def test_any_number_is_a_strength(strength):
+    said, graph, values = random_case(0, 2)
+    assert np.array_equal(
+        cut_graph(said, graph, values, strength=strength), cut_graph(said, graph, values, strength=2.0)
+    )
+
+
 def test_tables_on_the_disk_will_do():
     said, graph, values = random_case(3, 2)
     lazy = join_lazily([FeatureTable(values[:, :1], ("a",)), FeatureTable(values[:, 1:], ("b",))]).values

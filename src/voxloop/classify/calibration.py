@@ -168,7 +168,7 @@ def follow_shares(
     held_out, columns, weights
         As in `fit_calibration`.
     spacing
-        Voxels that would lie between neighbouring labels, were they spread evenly.
+        Voxels of the finest axis that would lie between neighbouring labels, were they spread evenly.
 
     Returns
     -------

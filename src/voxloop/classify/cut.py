@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def cut_graph(
 
 def check_strength(strength: object) -> None:
     """Raise `InputError` unless it is a finite number of at least 0."""
-    if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not 0 <= strength < np.inf:
+    if isinstance(strength, bool) or not isinstance(strength, Real) or not 0 <= float(strength) < np.inf:
         raise InputError(f"strength is {strength!r}; expected a number of at least 0")
 
 
