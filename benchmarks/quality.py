@@ -146,30 +146,24 @@ def ours(learn: Part, score: Part, project: Project) -> dict[str, Segment]:
     _fill(project, learn, score)
     as_is = project.specs.classifier
 
-    def paint(strokes: Sequence[SimulatedStroke], spec: ClassifierSpec) -> None:
-        project.clear_labels(0)
-        project.configure(classifier=spec)
-        for stroke in strokes:
-            project.paint(stroke.class_id, stroke.voxels, image=0)
-
     def found(image: int) -> Classes:
         classes = np.concatenate([[0], project.predict(image).segmentation])
         return classes[np.asarray(project.supervoxels(image).labels)].astype(np.uint8)
 
     def supervoxels(strokes: Sequence[SimulatedStroke], seed: int) -> Classes:
-        paint(strokes, as_is.changed(seed=seed))
+        _paint(project, strokes, as_is.changed(seed=seed))
         return found(1)
 
     def refined(strokes: Sequence[SimulatedStroke], seed: int) -> Classes:
-        paint(strokes, as_is.changed(seed=seed))
+        _paint(project, strokes, as_is.changed(seed=seed))
         return np.asarray(project.refine(1))
 
     def tuned(strokes: Sequence[SimulatedStroke], seed: int) -> Classes:
         ious = {}
         for spec in (as_is.changed(seed=seed, **changes) for changes in GRID):
-            paint(strokes, spec)
+            _paint(project, strokes, spec)
             ious[spec] = mean_iou(found(0), learn.truth)
-        paint(strokes, max(ious, key=lambda spec: ious[spec]))
+        _paint(project, strokes, max(ious, key=lambda spec: ious[spec]))
         return found(1)
 
     return {"supervoxels": supervoxels, "refined": refined, "tuned": tuned}
@@ -181,6 +175,14 @@ def _fill(project: Project, learn: Part, score: Part) -> None:
         project.add_class(f"class {class_id}")
     for part in (learn, score):
         project.add_image(part.volume, mask=part.mask)
+
+
+def _paint(project: Project, strokes: Sequence[SimulatedStroke], spec: ClassifierSpec) -> None:
+    """Replace all labels of the part that is learned from."""
+    project.clear_labels(0)
+    project.configure(classifier=spec)
+    for stroke in strokes:
+        project.paint(stroke.class_id, stroke.voxels, image=0)
 
 
 def reference(learn: Part, score: Part) -> Segment:
@@ -224,14 +226,22 @@ def voxel_classifier(learn: Part, score: Part) -> Segment:
     tables = [multiscale_basic_features(np.asarray(part.volume.data)) for part in (learn, score)]
 
     def segment(strokes: Sequence[SimulatedStroke], seed: int) -> Classes:
-        voxels, classes = _voxels(strokes)
-        forest = RandomForestClassifier(N_TREES, random_state=seed).fit(tables[0][voxels], classes)
-        known = score.truth > 0
-        found = np.zeros(score.truth.shape, np.uint8)
-        found[known] = forest.predict(tables[1][known])
-        return found
+        return _predict_voxels(_fit_voxels(tables[0], strokes, seed), tables[1], score.truth > 0)
 
     return segment
+
+
+def _fit_voxels(table: NDArray[np.float32], strokes: Sequence[SimulatedStroke], seed: int) -> RandomForestClassifier:
+    """Train on the painted voxels of a table (z, y, x, f)."""
+    voxels, classes = _voxels(strokes)
+    return RandomForestClassifier(N_TREES, random_state=seed).fit(table[voxels], classes)
+
+
+def _predict_voxels(forest: RandomForestClassifier, table: NDArray[np.float32], known: NDArray[np.bool_]) -> Classes:
+    """Return the class of the voxels that are `known` (z, y, x), 0 for the others."""
+    found = np.zeros(known.shape, np.uint8)
+    found[known] = forest.predict(table[known])
+    return found
 
 
 def _voxels(strokes: Sequence[SimulatedStroke]) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.int64]]:
@@ -270,6 +280,37 @@ def measure(
                 found = segment(painted, seed)
                 seconds = time.process_time() - start
                 yield Score(name, method, seed, n_labelled, mean_iou(found, score.truth), seconds)
+
+
+def measure_uncut(name: str, root: Path, *, seeds: int, strokes: int) -> Iterator[Score]:
+    """Yield scores on all of the scored part, not a crop of it, and how long an update takes: `Score.seconds`.
+
+    An update is what follows strokes: from their labels to what is said of everything in the part that was painted on,
+    each of its supervoxels or each of its voxels. The filters' responses are there already.
+    """
+    learn, score = load(name, root, whole=True)
+    tables = [multiscale_basic_features(np.asarray(part.volume.data)) for part in (learn, score)]
+    everywhere = np.ones(learn.truth.shape, np.bool_)
+    with tempfile.TemporaryDirectory() as folder, Project.create(Path(folder) / "uncut.voxloop") as project:
+        methods = ours(learn, score, project)
+        as_is = project.specs.classifier
+        project.features(0)
+        for seed in range(seeds):
+            painted = SimulatedAnnotator(learn.truth, rng=seed).first_strokes(strokes)
+            n_labelled = sum(len(stroke.voxels) for stroke in painted)
+            start = time.process_time()
+            _paint(project, painted, as_is.changed(seed=seed))
+            project.predict(0)
+            seconds = {"supervoxels": time.process_time() - start}
+            start = time.process_time()
+            forest = _fit_voxels(tables[0], painted, seed)
+            _predict_voxels(forest, tables[0], everywhere)
+            seconds["voxels"] = time.process_time() - start
+            found = {method: methods[method](painted, seed) for method in ("supervoxels", "refined")}
+            found["voxels"] = _predict_voxels(forest, tables[1], score.truth > 0)
+            for method, classes in found.items():
+                iou = mean_iou(classes, score.truth)
+                yield Score(name, f"uncut {method}", seed, n_labelled, iou, seconds.get(method, np.nan))
 
 
 def measure_whole(name: str, root: Path, *, seeds: int, features: Mapping[str, Any] | None = None) -> Iterator[Score]:
@@ -368,7 +409,22 @@ HEADER = (
 )
 
 
-WHOLE_SEEDS = 5
+UNCUT_HEADER = (
+    "| uncut volume | labelled voxels | supervoxels | refined | voxels | update, s | by voxels, s | times |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|"
+)
+
+
+def uncut_row(scores: Sequence[Score]) -> str:
+    """Return the row of `row`, and the median seconds of an update: ours, the voxel classifier's, their ratio."""
+    ours, theirs = (
+        float(np.median([score.seconds for score in scores if score.method == f"uncut {method}"]))
+        for method in ("supervoxels", "voxels")
+    )
+    return f"{row(scores)} {ours:.2f} | {theirs:.1f} | {theirs / ours:.0f} |"
+
+
+WHOLE_SEEDS = 5  # at most, of what is slow: whole volumes
 WHOLE_HEADER = "| volume | labelled supervoxels | supervoxels | refined | oracle |\n|---|--:|--:|--:|--:|"
 
 
@@ -400,6 +456,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="also score all of these, with supervoxels labelled one by one; none after it: no volume (default: epfl)",
     )  # fmt: skip
     parser.add_argument(
+        "--uncut", nargs="*", choices=SOURCES, default=["fib25", "vnc"],
+        help="also paint and score all of these, and time updates; none after it: no volume (default: fib25 vnc)",
+    )  # fmt: skip
+    parser.add_argument(
         "--regions", type=int, nargs="+", metavar="STEPS",
         help="averages over regions, such as 8 32, instead of those over neighbours (default: as a new project has it)",
     )  # fmt: skip
@@ -420,14 +480,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(
         f"\n{options.seeds} sets of {options.strokes} strokes a class; {time.process_time() - start:.0f} s of processor"
     )
+    seeds = min(options.seeds, WHOLE_SEEDS)
+    if options.uncut:
+        print(f"\n{UNCUT_HEADER}")
+        for name in options.uncut:
+            found = list(measure_uncut(name, root, seeds=seeds, strokes=options.strokes))
+            print(uncut_row(found), flush=True)
+            scores += found
     if options.whole:
         print(f"\n{WHOLE_HEADER}")
         for name in options.whole:
-            seeds = min(options.seeds, WHOLE_SEEDS)
             found = list(measure_whole(name, root, seeds=seeds, features=features))
             print("\n".join(whole_rows(found)), flush=True)
             scores += found
-        print(f"\n{time.process_time() - start:.0f} s of processor in all")
+    print(f"\n{time.process_time() - start:.0f} s of processor in all")
     if options.json:
         options.json.write_text(json.dumps([asdict(score) for score in scores], indent=1) + "\n")
 

@@ -37,7 +37,7 @@ def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_all_methods_on_the_same_strokes(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few = ["--volumes", "lm", "--seeds", "2", "--strokes", "5", "--whole"]
+    few = ["--volumes", "lm", "--seeds", "2", "--strokes", "5", "--whole", "--uncut"]
     quality.main([*few, "--json", str(volumes / "scores.json")])
     scores = json.loads((volumes / "scores.json").read_text())
     assert [score["method"] for score in scores] == ["supervoxels", "refined", "tuned", "reference", "voxels"] * 2
@@ -72,3 +72,21 @@ def test_whole_supervoxels_of_the_whole_volume(volumes: Path, features: dict[str
     assert all(0.5 < iou[key] <= 1 for key in iou)
     assert iou["all supervoxels", 0] <= iou["oracle", 0]
     assert [len(row.split("|")) for row in quality.whole_rows(scores)] == [7, 7]
+
+
+@pytest.mark.slow
+def test_uncut_volumes_and_how_long_an_update_takes(volumes: Path) -> None:
+    scores = list(quality.measure_uncut("lm", volumes, seeds=2, strokes=5))
+    assert [score.method for score in scores] == ["uncut supervoxels", "uncut refined", "uncut voxels"] * 2
+    assert all(0.6 < score.iou <= 1 for score in scores)
+    assert all(score.seconds > 0 for score in scores if score.method != "uncut refined")
+    assert len(quality.uncut_row(scores).split("|")) == 10
+
+
+def test_times_are_medians() -> None:
+    def score(method: str, seconds: float) -> quality.Score:
+        return quality.Score("lm", f"uncut {method}", 0, 9, 0.5, seconds)
+
+    of_ours = [score("supervoxels", seconds) for seconds in (9.0, 0.1, 0.2)]
+    row = quality.uncut_row([*of_ours, *(score("voxels", seconds) for seconds in (8.0, 10.0, 90.0))])
+    assert row.endswith("| 0.20 | 10.0 | 50 |")
