@@ -285,8 +285,8 @@ def measure(
 def measure_uncut(name: str, root: Path, *, seeds: int, strokes: int) -> Iterator[Score]:
     """Yield scores on all of the scored part, not a crop of it, and how long an update takes: `Score.seconds`.
 
-    An update is what follows strokes: from their labels to what is said of everything in the part that was painted on,
-    each of its supervoxels or each of its voxels. The filters' responses are there already.
+    An update is what follows the last stroke: from its labels to what is said of everything in the part that is painted
+    on, each of its supervoxels or each of its voxels. The filters' responses are there already.
     """
     learn, score = load(name, root, whole=True)
     tables = [multiscale_basic_features(np.asarray(part.volume.data)) for part in (learn, score)]
@@ -294,12 +294,13 @@ def measure_uncut(name: str, root: Path, *, seeds: int, strokes: int) -> Iterato
     with tempfile.TemporaryDirectory() as folder, Project.create(Path(folder) / "uncut.voxloop") as project:
         methods = ours(learn, score, project)
         as_is = project.specs.classifier
-        project.features(0)
         for seed in range(seeds):
             painted = SimulatedAnnotator(learn.truth, rng=seed).first_strokes(strokes)
             n_labelled = sum(len(stroke.voxels) for stroke in painted)
+            _paint(project, painted[:-1], as_is.changed(seed=seed))
+            project.predict(0)
             start = time.process_time()
-            _paint(project, painted, as_is.changed(seed=seed))
+            project.paint(painted[-1].class_id, painted[-1].voxels, image=0)
             project.predict(0)
             seconds = {"supervoxels": time.process_time() - start}
             start = time.process_time()

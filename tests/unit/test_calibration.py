@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -45,6 +49,26 @@ def test_the_same_as_scikit_learn_without_a_prior():
     shares = (n + FEW) / n
     theirs = LogisticRegression(C=1e6).fit(odds, columns, sample_weight=shares[columns]).predict_proba(odds)[:, 1]
     assert np.abs(ours - theirs).max() < 0.02  # of the prior and of the floor under probabilities
+
+
+def test_no_thread_goes_on_after_it():
+    """Each of five fits takes a millisecond; threads of a linear algebra library would spin for as long as it waits."""
+    code = (
+        "import numpy as np, time\n"
+        "from voxloop.classify import fit_calibration\n"
+        "rng = np.random.default_rng(0)\n"
+        "seen, columns = rng.dirichlet([1, 1], 200), rng.integers(0, 2, 200)\n"
+        "fit_calibration(seen, columns)\n"
+        "time.sleep(0.5)\n"
+        "start = time.process_time()\n"
+        "for _ in range(5):\n"
+        "    fit_calibration(seen, columns)\n"
+        "    time.sleep(0.1)\n"
+        "print(time.process_time() - start)\n"
+    )
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=free).stdout
+    assert float(said) < 0.1
 
 
 def test_a_few_labels_leave_the_classes_equal_and_thousands_say_that_one_is_rare():

@@ -30,6 +30,7 @@ MIN_LABELS = 3
 # A leaf of one label says 0 or 1: no evidence is that strong.
 _FLOOR = 2e-3
 _SCALES = (0.2, 5.0)
+_PRECISELY = {"maxfun": 2000, "ftol": 1e-12, "gtol": 1e-8}
 # Labels of which the forests are no more unsure than of the volume may be a fair sample of their classes; labels that
 # are so many times as hard were chosen because they are.
 _FAIR, _CHOSEN = 1.0, 1.5
@@ -139,7 +140,10 @@ def fit_calibration(held_out: ArrayLike, columns: ArrayLike, *, weights: ArrayLi
         return float(surprise + strength * (change @ change) / 2), slope
 
     start = np.concatenate([[1.0], np.zeros(k)])
-    best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[_SCALES] + [(None, None)] * k).x
+    # Not L-BFGS-B: from scipy 1.15 on it calls LAPACK for its few numbers, which wakes the threads of OpenBLAS
+    # (scipy/scipy#22438). After a millisecond of work they spin for a tenth of a second, beside what comes next.
+    bounds = [_SCALES] + [(None, None)] * k
+    best = minimize(loss, start, jac=True, method="TNC", bounds=bounds, options=_PRECISELY).x
     return Calibration(float(best[0]), best[1:] - best[1:].mean(), np.zeros(k))
 
 
