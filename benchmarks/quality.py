@@ -336,8 +336,6 @@ def measure_whole(name: str, root: Path, *, seeds: int, features: Mapping[str, A
                 prediction = Prediction.by(classifier, judged.values, judged.supervoxels.graph, classes)
                 iou = judged.truth_table.score(prediction.segmentation).iou_of(2)
                 yield Score(name, f"{labels} supervoxels", seed, image.labels.n, iou)
-                if seed:
-                    continue
                 found = _refine(project, image, voxels, classifier, prediction, judged, spec)
                 iou = simulate_score(found, score.truth).iou_of(2)
                 yield Score(name, f"{labels} refined", seed, image.labels.n, iou)
@@ -430,7 +428,7 @@ WHOLE_HEADER = "| volume | labelled supervoxels | supervoxels | refined | oracle
 
 
 def whole_rows(scores: Sequence[Score]) -> list[str]:
-    """Return the rows of the table of `measure_whole`: means over the draws, refined for the first draw only."""
+    """Return the rows of the table of `measure_whole`: means over the draws."""
     by_method: dict[str, list[Score]] = {}
     for score in scores:
         by_method.setdefault(score.method, []).append(score)

@@ -66,7 +66,7 @@ def test_whole_supervoxels_of_the_whole_volume(volumes: Path, features: dict[str
     scores = list(quality.measure_whole("lm", volumes, seeds=2, features=features))
     iou = {(score.method, score.seed): score.iou for score in scores}
     assert set(iou) == {
-        ("oracle", 0), ("100 supervoxels", 0), ("100 supervoxels", 1), ("100 refined", 0),
+        ("oracle", 0), ("100 supervoxels", 0), ("100 supervoxels", 1), ("100 refined", 0), ("100 refined", 1),
         ("all supervoxels", 0), ("all refined", 0),
     }  # fmt: skip
     assert all(0.5 < iou[key] <= 1 for key in iou)
