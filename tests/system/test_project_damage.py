@@ -300,6 +300,16 @@ def test_damaged_forest_is_trained_again(
     assert "classifier.npz is damaged and will be trained again" in caplog.text
 
 
+@pytest.mark.parametrize("folder", [".", "models", "cache/prediction-0"])
+def test_what_a_killed_command_left_behind_goes_when_the_project_is_opened(cells: Path, folder: str) -> None:
+    leftover = cells / "cells.voxloop" / folder / ".a-file.0123abcd.partial"
+    leftover.write_bytes(b"half")
+    with Project.open(cells / "cells.voxloop", read_only=True):
+        assert leftover.exists()  # somebody else may be writing it
+    with Project.open(cells / "cells.voxloop"):
+        assert not leftover.exists()
+
+
 @pytest.mark.parametrize("other", OTHER_FORESTS)
 def test_a_sound_forest_of_something_else_is_trained_again(
     cells: Path, other: str, caplog: pytest.LogCaptureFixture
