@@ -300,9 +300,10 @@ def test_damaged_forest_is_trained_again(
     assert "classifier.npz is damaged and will be trained again" in caplog.text
 
 
-@pytest.mark.parametrize("folder", [".", "models", "cache/prediction-0"])
+@pytest.mark.parametrize("folder", [".", "images", "models", "cache/prediction-0"])
 def test_what_a_killed_command_left_behind_goes_when_the_project_is_opened(cells: Path, folder: str) -> None:
     leftover = cells / "cells.voxloop" / folder / ".a-file.0123abcd.partial"
+    leftover.parent.mkdir(exist_ok=True)
     leftover.write_bytes(b"half")
     with Project.open(cells / "cells.voxloop", read_only=True):
         assert leftover.exists()  # somebody else may be writing it

@@ -22,7 +22,6 @@ from voxloop.classify import (
 )
 from voxloop.errors import InputError
 from voxloop.features import FeatureTable
-from voxloop.io.atomic import remove_leftovers
 from voxloop.project import models
 from voxloop.project.cache import ArrayCache, Entry
 from voxloop.project.history import History
@@ -59,8 +58,6 @@ class ComputedProject(ImageFolder):
         self._cache = ArrayCache(self.folder / "cache", read_only=self.read_only)
         self._stages: dict[int, ImageStages] = {}
         self._kept = Kept()
-        if not self.read_only and self._classifier_path.parent.is_dir():
-            remove_leftovers(self._classifier_path.parent)
         self.history = History(self.folder / HISTORY, read_only=self.read_only)
 
     def labels(self, image: int = 0) -> SupervoxelLabels:

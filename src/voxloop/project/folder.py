@@ -41,6 +41,8 @@ from voxloop.volume import ArrayLike, Volume
 
 DOCUMENT = "project.json"
 LOG = "annotations.jsonl"
+# Where a killed write may have left something; the cache looks after itself.
+_WRITTEN_TO = (".", "images", "models")
 
 
 class ProjectFolder:
@@ -112,7 +114,9 @@ class ProjectFolder:
             lock.acquire()
         try:
             if lock is not None:
-                remove_leftovers(folder)
+                for place in (folder / name for name in _WRITTEN_TO):
+                    if place.is_dir():
+                        remove_leftovers(place)
                 executor.check_folder(folder)
             record = ProjectRecord.from_document(read_document(folder / DOCUMENT, read_only=read_only))
             if not (folder / LOG).exists():
