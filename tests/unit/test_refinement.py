@@ -10,6 +10,7 @@ from scipy import sparse
 from voxloop.blocks import Box, SerialExecutor, ThreadExecutor
 from voxloop.classify import Calibration, Classifier, LabelledImage, Prediction, fit_classifier, label_supervoxels
 from voxloop.classify import refinement as module
+from voxloop.classify.forest import fit_forest
 from voxloop.classify.refinement import (
     Refiner,
     VoxelLabels,
@@ -25,7 +26,7 @@ from voxloop.classify.refinement import (
 from voxloop.errors import InputError
 from voxloop.features import compute_features, filter_block, voxel_features
 from voxloop.specs import ClassifierSpec, FeatureSpec, SlicSpec
-from voxloop.supervoxels import Supervoxels, slic
+from voxloop.supervoxels import Adjacency, Supervoxels, slic
 from voxloop.volume import Volume
 
 FEATURES = FeatureSpec(sigmas=(0.7, 1.6), context=0)
@@ -128,12 +129,12 @@ def test_the_weight_goes_to_whoever_is_right() -> None:
     columns = np.repeat([0, 1], [60, 20])
     right = np.where(columns[:, np.newaxis] == [0, 1], 0.9, 0.1).astype(np.float32)
     guess = np.full_like(right, 0.5)
-    assert choose_weight(guess, right, columns) == 1
-    assert choose_weight(right, guess, columns) == 0
+    assert choose_weight(guess, right, columns) == (1, pytest.approx(-np.log(0.9)))
+    assert choose_weight(right, guess, columns) == (0, pytest.approx(-np.log(0.9)))
     np.testing.assert_allclose(pool(right, guess, 0.5)[0], np.sqrt([0.45, 0.05]), rtol=1e-6)
-    assert choose_weight(right, right, columns) == 1, "of equals voxels: strokes do not show boundaries"
+    assert choose_weight(right, right, columns)[0] == 1, "of equals voxels: strokes do not show boundaries"
     little = np.where(right > 0.5, 0.898, 0.102).astype(np.float32)
-    assert choose_weight(right, little, columns) == 1, "a loss of 2 % more is nothing to go by"
+    assert choose_weight(right, little, columns)[0] == 1, "a loss of 2 % more is nothing to go by"
 
 
 def test_boundary_and_unsure_supervoxels_are_looked_at() -> None:
@@ -202,6 +203,42 @@ def test_labels_too_few_to_leave_any_out_weigh_both_the_same() -> None:
     assert made.weight == 0.5
 
 
+@pytest.mark.parametrize(("n_telling", "chosen"), [(1, "all"), (40, "sqrt")])
+def test_splits_look_at_all_features_where_one_alone_tells_the_classes_apart(
+    monkeypatch: pytest.MonkeyPatch, n_telling: int, chosen: str
+) -> None:
+    """Forty columns: one that says the class beside noise, or each a little. The supervoxels know nothing."""
+    rng = np.random.default_rng(0)
+    n = 400
+    ids = np.arange(1, n + 1)
+    strokes = VoxelLabels(ids - 1, rng.integers(1, 3, n).astype(np.int32), ids)
+    table = rng.normal(size=(n, 40)).astype(np.float32)
+    table[:, :n_telling] += 4 / np.sqrt(n_telling) * (strokes.classes[:, np.newaxis] - 1.5)
+    chain = Adjacency(np.stack([ids[:-1], ids[1:]], axis=1), np.ones(n - 1), n)
+    positions = np.pad(ids[:, np.newaxis], ((0, 0), (2, 0))).astype(float)
+    labels = label_supervoxels(strokes.supervoxels, strokes.classes)
+    image = LabelledImage(labels, np.zeros((n, 1), np.float32), chain, positions, diameter=1.0, ndim=3)
+    grown = {}
+
+    def grow(rows, classes, spec, **how):
+        forest = fit_forest(rows, classes, spec, **how)
+        if rows.shape[1] == 40:
+            grown[spec.max_features] = forest
+        return forest
+
+    monkeypatch.setattr(module, "fit_forest", grow)
+    made = fit_refinement(
+        [image],
+        [strokes],
+        fit_classifier([image], FOREST),
+        FOREST,
+        describe=lambda _, v: table[v.indices],
+        surround=lambda _, v: sparse.csr_array(np.eye(n)[v.supervoxels - 1]),
+    )
+    assert made.weight == 1
+    assert made.forest is grown[chosen]
+
+
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (10.0, 1.0, 2.0)])
 def test_labelled_voxels_hear_what_smoothing_says_of_them(monkeypatch: pytest.MonkeyPatch, spacing) -> None:
     monkeypatch.setattr(module, "VOXELS_AT_ONCE", 7)
@@ -237,7 +274,7 @@ def test_voxels_follow_the_shares_as_much_as_their_forest_counts() -> None:
 def test_a_shift_has_no_say_in_how_much_the_voxels_count(monkeypatch: pytest.MonkeyPatch) -> None:
     volume, truth = sheets()
     judged = []
-    monkeypatch.setattr(module, "choose_weight", lambda p, *_: judged.append(p) or 0.5)
+    monkeypatch.setattr(module, "choose_weight", lambda p, *_: judged.append(p) or (0.5, 1.0))
     for shift in (0.0, 4.0):
 
         def shifted(images, spec, *, executor=None, shift=shift) -> Classifier:
@@ -247,7 +284,8 @@ def test_a_shift_has_no_say_in_how_much_the_voxels_count(monkeypatch: pytest.Mon
 
         monkeypatch.setattr(module, "fit_classifier", shifted)
         fitted(volume, truth)
-    np.testing.assert_array_equal(judged[0], judged[1])
+    without, _, shifted, _ = judged
+    np.testing.assert_array_equal(without, shifted)
 
 
 def test_an_image_without_a_drawn_voxel_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +329,7 @@ def test_supervoxels_are_judged_by_what_is_smoothed_and_held_out(monkeypatch: py
     labels = label_supervoxels(strokes.supervoxels, strokes.classes)
     image, uncalibrated = LabelledImage.of(labels, values, supervoxels, (1, 1, 1)), FOREST.changed(calibrated=False)
     asked = []
-    monkeypatch.setattr(module, "choose_weight", lambda p, _, columns: asked.append((p, columns)) or 0.3)
+    monkeypatch.setattr(module, "choose_weight", lambda p, _, columns: asked.append((p, columns)) or (0.3, 1.0))
     made = fit_refinement(
         [image],
         [strokes],
@@ -301,7 +339,8 @@ def test_supervoxels_are_judged_by_what_is_smoothed_and_held_out(monkeypatch: py
         surround=lambda _, v: smoothing_weights(supervoxels.labels, v, n=supervoxels.n, relative_spacing=(1, 1, 1)),
     )
     assert made.weight == 0.3
-    ((opinions, columns),) = asked
+    (opinions, columns), (again, _) = asked
+    np.testing.assert_array_equal(opinions, again, "what supervoxels say does not depend on the forest of the voxels")
     np.testing.assert_array_equal(columns, brightness[indices])
     far = np.abs(indices - 59.5) > 6
     np.testing.assert_allclose(opinions[far, columns[far]], 1, atol=1e-6)

@@ -32,6 +32,7 @@ VOXELS_A_CLASS = 2000  # at most, to train on: strokes hold many alike
 N_FOLDS = 5
 WEIGHTS = np.linspace(0, 1, 11)  # of the voxel forest that are tried
 SLACK = 0.05  # of the least loss: docs/decisions/0031
+MUCH_LESS = 0.85  # of the loss with a forest whose splits draw some features, for one whose splits look at all
 LEAST = 0.01  # probability in the pool: a forest that saw no counterexample cannot overrule the other
 SURE = 0.8  # probability of a supervoxel's class from which on its inside is not looked at
 SMOOTHING = 1.5  # voxels of the finest axis: rounds off the ragged outlines of supervoxels
@@ -156,8 +157,9 @@ def fit_refinement(
     """Train the forest of the voxels and choose its weight.
 
     Labels that belong together (those of a stroke) are left out of both forests, a fifth at a time, and what is then
-    said of them decides the weight (`choose_weight`). Labels too few to leave any out say nothing against either: both
-    count the same.
+    said of them decides the weight (`choose_weight`). Splits of the voxels' forest look at all features if that makes
+    the loss of the pool `MUCH_LESS` (docs/decisions/0037). Labels too few to leave any out say nothing against either
+    opinion: both count the same.
 
     Parameters
     ----------
@@ -192,13 +194,20 @@ def fit_refinement(
     if not seen.any():
         forest = fit_forest(rows, classes, spec, executor=executor)
         return Refinement(forest, 0.5, _shift_of(classifier, forest.classes))
-    forest = fit_forest(rows, classes, spec, folds=_without_gaps(of_rows), executor=executor)
-    of_voxels = forest.predict_held_out(rows, _without_gaps(of_rows))
     around = [surround(position, of_image) for position, of_image in enumerate(sampled)]
-    of_supervoxels = _held_out_supervoxels(images, sampled, around, folds, forest.classes, spec, executor)
-    columns = np.searchsorted(forest.classes, classes)
-    weight = choose_weight(of_supervoxels[seen], of_voxels[seen], columns[seen])
-    return Refinement(forest, weight, _shift_of(classifier, forest.classes))
+    known = np.unique(classes)
+    of_supervoxels = _held_out_supervoxels(images, sampled, around, folds, known, spec, executor)[seen]
+    columns = np.searchsorted(known, classes)[seen]
+    # A split that draws a few features seldom meets the one that tells the classes apart where all others see noise.
+    forests, weights, losses = [], [], []
+    for tried in (spec, spec.changed(max_features="all")):
+        forests.append(fit_forest(rows, classes, tried, folds=_without_gaps(of_rows), executor=executor))
+        of_voxels = forests[-1].predict_held_out(rows, _without_gaps(of_rows))
+        weight, loss = choose_weight(of_supervoxels, of_voxels[seen], columns)
+        weights.append(weight)
+        losses.append(loss)
+    better = int(losses[1] < MUCH_LESS * losses[0])
+    return Refinement(forests[better], weights[better], _shift_of(classifier, known))
 
 
 def _shift_of(classifier: Classifier, classes: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -276,11 +285,12 @@ def _held_out_supervoxels(
 
 def choose_weight(
     of_supervoxels: NDArray[np.float32], of_voxels: NDArray[np.float32], columns: NDArray[np.integer]
-) -> float:
-    """Return the weight of the voxel forest in the pool, from honest opinions of labelled voxels.
+) -> tuple[float, float]:
+    """Return the weight of the voxel forest in the pool, and the least loss of any, from honest opinions of labels.
 
-    The largest whose cross-entropy, each class counting the same, is at most `SLACK` above the least: strokes lie
-    inside structures, where supervoxels do better than at the boundaries that are to be decided.
+    The loss is the cross-entropy, each class counting the same. The weight is the largest whose loss is at most `SLACK`
+    above the least: strokes lie inside structures, where supervoxels do better than at the boundaries that are to be
+    decided.
 
     Parameters
     ----------
@@ -295,7 +305,8 @@ def choose_weight(
     for weight in WEIGHTS:
         scores = pool(of_supervoxels, of_voxels, float(weight))
         losses.append(shares @ -np.log(scores[np.arange(len(columns)), columns] / scores.sum(axis=1)))
-    return float(WEIGHTS[np.flatnonzero(losses <= (1 + SLACK) * np.min(losses))[-1]])
+    least = float(np.min(losses))
+    return float(WEIGHTS[np.flatnonzero(np.array(losses) <= (1 + SLACK) * least)[-1]]), least
 
 
 def pool(of_supervoxels: NDArray[np.float32], of_voxels: NDArray[np.float32], weight: float) -> NDArray[np.float32]:

@@ -31,7 +31,7 @@ from voxloop.specs import digest_of
 if TYPE_CHECKING:
     from voxloop.project.project import Project
 
-_VERSION = 3  # raised when refining gives other bits for the same labels and specs
+_VERSION = 4  # raised when refining gives other bits for the same labels and specs
 
 
 @dataclass(frozen=True)
