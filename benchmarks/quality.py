@@ -52,7 +52,7 @@ REFERENCE_FEATURES = FeatureSpec(definition="ilastik", statistics=("mean",), con
 N_TREES = 100
 # What "tuned" chooses from, by the truth of the part that strokes are painted on.
 GRID: tuple[dict[str, Any], ...] = tuple(
-    {"min_samples_leaf": leaf, "smoothing": smoothing} for leaf in (1, 4) for smoothing in (0, 2)
+    {"min_samples_leaf": leaf, "smoothing": smoothing} for leaf in (1, 4) for smoothing in (None, 0, 2)
 )
 
 

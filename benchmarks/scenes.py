@@ -19,7 +19,7 @@ from voxloop.volume import Volume
 
 SHAPES: dict[Size, tuple[int, int, int]] = {"test": (16, 48, 48), "quick": (40, 128, 128), "full": (64, 192, 192)}
 MIN_REAL = 64  # voxels a side, below which the real volumes are not read: the tests need no data
-CUBES_A_SIDE: dict[Size, int] = {"test": 16, "quick": 37, "full": 37}  # 37^3 is 50,653
+CUBES_A_SIDE: dict[Size, int] = {"test": 18, "quick": 37, "full": 37}  # 37^3 is 50,653
 N_LABELS = 500
 N_FEATURES = 122  # 61 responses, mean and standard deviation
 N_CLASSES = 3

@@ -203,7 +203,7 @@ class ClassifierSpec(Spec):
     `balanced` gives the classes the same weight in all. `autocontext` adds a second forest that sees the first one's
     opinion of the neighbourhood. `calibrated` shifts and scales the probabilities by what is said of labels that were
     held out. `smoothing` is how many times probabilities are averaged along the graph at last, less across edges of
-    the image.
+    the image; None is once, as strongly as labels are no harder than the volume, and never if not `calibrated`.
     """
 
     n_trees: Annotated[int, Field(ge=1, le=10_000)] = 100
@@ -212,7 +212,7 @@ class ClassifierSpec(Spec):
     balanced: bool = True
     autocontext: bool = True
     calibrated: bool = True
-    smoothing: Annotated[int, Field(ge=0, le=MOST_SMOOTHING)] = 0
+    smoothing: Annotated[int, Field(ge=0, le=MOST_SMOOTHING)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 

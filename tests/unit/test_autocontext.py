@@ -83,8 +83,27 @@ def test_the_neighbourhood_makes_up_for_noise():
 
 def test_few_labels_get_one_forest():
     image, _ = noisy_halves(np.random.default_rng(0), n_labels=2 * SECOND_LEAF)
-    assert fit_classifier([image], ClassifierSpec()).second is None
-    assert fit_classifier([image], ClassifierSpec()).reach == 0
+    classifier = fit_classifier([image], ClassifierSpec(smoothing=0))
+    assert classifier.second is None
+    assert classifier.reach == 0
+
+
+def test_smoothing_is_automatic_where_labels_are_no_harder_than_the_image():
+    """Of a noisy image labels at random teach little; the hardest ones are answers to questions."""
+    easy, truth = noisy_halves(np.random.default_rng(0), n_labels=40)
+    spec = ClassifierSpec(autocontext=False)
+    fair = fit_classifier([easy], spec)
+    assert fair.smoothing.rounds == fair.reach == 1
+    assert fair.smoothing.strength > 0.5
+    assert fit_classifier([easy], spec.changed(calibrated=False)).smoothing.rounds == 0
+    assert fit_classifier([easy], spec.changed(smoothing=2)).smoothing == replace(
+        fair.smoothing, rounds=2, strength=1.0
+    )
+
+    values = np.random.default_rng(0).normal(truth[:, None] * 4.0, 1.0, (SIDE * SIDE, 1)).astype(np.float32)
+    hardest = np.argsort(np.abs(values[:, 0] - 6.0))[:100]
+    asked = replace(easy, values=values, labels=make_labels(hardest + 1, truth[hardest]))
+    assert fit_classifier([asked], spec).smoothing.rounds == 0
 
 
 def test_same_bits_with_any_number_of_threads_and_with_a_known_opinion():

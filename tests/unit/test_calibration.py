@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from voxloop.classify import Calibration, fit_calibration
-from voxloop.classify.calibration import FEW, MIN_LABELS, PRIOR_LABELS, follow_shares
+from voxloop.classify.calibration import FEW, MIN_LABELS, PRIOR_LABELS, fairness, follow_shares
 from voxloop.errors import FormatError, InputError
 
 
@@ -176,6 +176,17 @@ def test_labels_that_were_asked_for_because_they_are_hard_shift_nothing():
     mixed = np.where(np.arange(2 * N_LABELS)[:, np.newaxis] % 2, chosen, of_each_class(rng, P, classes))
     fair = follow_shares(Calibration.none(2), P, of_each_class(rng, P, classes), RIGHT, spacing=FAR).shift
     assert abs(follow_shares(Calibration.none(2), P, mixed, RIGHT, spacing=FAR).shift[1]) < 0.6 * abs(fair[1])
+
+
+def test_labels_are_fair_while_they_are_no_harder_than_the_volume():
+    sure, unsure = np.tile([0.99, 0.01], (50, 1)), np.tile([0.5, 0.5], (50, 1))
+    volume = np.concatenate([sure, unsure])
+    assert fairness(sure, volume) == fairness(volume, volume) == 1
+    assert fairness(unsure, volume) == 0
+    harder = np.concatenate([sure[:30], unsure])
+    assert 0 < fairness(harder, volume) < 1
+    assert fairness(harder, volume[:, ::-1]) == fairness(harder, volume), "classes have no order"
+    assert fairness(sure, np.eye(2)) == 0, "nothing is harder than what is certain"
 
 
 def test_the_farther_labels_are_from_one_another_the_more_they_shift():

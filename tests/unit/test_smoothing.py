@@ -42,6 +42,22 @@ def test_against_dense_matrices(n, rounds, k, seed):
     np.testing.assert_allclose(got[-1], P[-1], atol=1e-6)  # alone
 
 
+def test_half_as_strong_goes_half_as_far():
+    graph, P = ring(9), np.random.default_rng(0).dirichlet([1, 1, 1], 9).astype(np.float32)
+    whole, half = (smooth(P, graph.averaging(), 1, strength=strength) for strength in (1.0, 0.5))
+    np.testing.assert_allclose(half, (P + whole) / 2, atol=1e-6)
+    assert np.array_equal(smooth(P, graph.averaging(), 3, strength=0.0), P)
+
+
+def test_unless_rounds_are_asked_for_it_is_one_as_strong_as_labels_are_fair():
+    image = image_of(np.random.default_rng(0).normal(size=(8, 1)).astype(np.float32), ring(8))
+    contrast = Smoothing.of([image], 2, fairness=0.0).contrast
+    assert Smoothing.of([image], None, fairness=0.25) == Smoothing(1, contrast, 0.25)
+    assert Smoothing.of([image], None, fairness=0.0) == Smoothing.none()
+    assert Smoothing.of([image], 0, fairness=1.0) == Smoothing.none()
+    assert Smoothing.of([image], 2, fairness=0.25) == Smoothing(2, contrast, 1.0)
+
+
 def test_constant_stays_and_0_rounds_change_nothing():
     P = np.full((6, 2), 0.5, np.float32)
     assert np.array_equal(smooth(P, ring(6).averaging(), 5), P)
@@ -75,7 +91,7 @@ def test_brightness_and_contrast_of_the_image_do_not_matter():
     P = rng.dirichlet([1, 1], 8).astype(np.float32)
 
     def smoothed(v: np.ndarray) -> np.ndarray:
-        return Smoothing.of([image_of(v, ring(8))], 3).apply(P, ring(8), column(v, 0, np.arange(1, 9)))
+        return Smoothing.of([image_of(v, ring(8))], 3, fairness=1.0).apply(P, ring(8), column(v, 0, np.arange(1, 9)))
 
     assert np.abs(smoothed(values) - P).max() > 0.01
     np.testing.assert_allclose(smoothed(4 * values + 2), smoothed(values), atol=1e-6)
@@ -87,11 +103,13 @@ def test_brightness_and_contrast_of_the_image_do_not_matter():
 def test_constant_images_and_single_supervoxels():
     values = np.ones((6, 2), np.float32)
     P = np.random.default_rng(0).dirichlet([1, 1], 6).astype(np.float32)
-    found = Smoothing.of([image_of(values, ring(6))], 2)
+    found = Smoothing.of([image_of(values, ring(6))], 2, fairness=1.0)
     got = found.apply(P, ring(6), column(values, 0, np.arange(1, 7)))
     np.testing.assert_allclose(got, smooth(P, ring(6).averaging(), 2), rtol=1e-6)
     single = Adjacency(np.empty((0, 2), np.int64), np.empty(0), 1)
-    assert np.array_equal(Smoothing.of([image_of(values[:1], single)], 2).apply(P[:1], single, np.ones(1)), P[:1])
+    assert np.array_equal(
+        Smoothing.of([image_of(values[:1], single)], 2, fairness=1.0).apply(P[:1], single, np.ones(1)), P[:1]
+    )
 
 
 def test_a_table_on_the_disk_gives_the_same():
@@ -103,10 +121,19 @@ def test_a_table_on_the_disk_gives_the_same():
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong"), [("rounds", 101), ("rounds", [1, 2]), ("contrast", 0.0), ("contrast", np.nan)]
+    ("name", "wrong"),
+    [
+        ("rounds", 101),
+        ("rounds", [1, 2]),
+        ("contrast", 0.0),
+        ("contrast", np.nan),
+        ("strength", 0.0),
+        ("strength", 1.5),
+        ("strength", np.nan),
+    ],
 )
 def test_damaged_arrays(name, wrong):
-    good = Smoothing(2, 3.5)
+    good = Smoothing(2, 3.5, 0.5)
     assert Smoothing.from_arrays(good.to_arrays()) == good
     with pytest.raises(FormatError, match="smoothing is damaged"):
         Smoothing.from_arrays(good.to_arrays() | {name: np.array(wrong)})

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxloop.blocks import Executor
-from voxloop.classify.calibration import Calibration, fit_calibration, follow_shares
+from voxloop.classify.calibration import Calibration, fairness, fit_calibration, follow_shares
 from voxloop.classify.forest import Forest, fit_forest
 from voxloop.classify.held_out import HeldOut
 from voxloop.classify.labelled import LabelledImage, deal_folds, group_labels, spacing_of_labels
@@ -296,17 +296,18 @@ def fit_classifier(
         seen = _seen_of_labels(images, honest, opinions)
         second = fit_forest(seen, classes, leaf, weights=weights, folds=folds, executor=executor)
         honest = _both(honest, second.predict_held_out(seen, folds))
-    calibration = Calibration.none(first.classes.size)
+    calibration, fair = Calibration.none(first.classes.size), 0.0
     if spec.calibrated:
         of_labels = honest[known], columns[known]
         calibration = fit_calibration(*of_labels, weights=weights[known])
         votes = _votes_anywhere(images, second, opinions)
+        fair = fairness(honest[known], votes) if known.any() else 0.0
         spacing = spacing_of_labels(images, max(1, int(known.sum())))
         calibration = follow_shares(calibration, votes, *of_labels, spacing=spacing, weights=weights[known])
     held_out = None
     if known.any():
         held_out = HeldOut(calibration.apply(honest[known]), columns[known].astype(np.int32), groups[known])
-    return Classifier(first, second, calibration, held_out, Smoothing.of(images, spec.smoothing))
+    return Classifier(first, second, calibration, held_out, Smoothing.of(images, spec.smoothing, fairness=fair))
 
 
 def _seen_of_labels(

@@ -158,10 +158,9 @@ def follow_shares(
 ) -> Calibration:
     """Return the calibration shifted towards the shares that the classes seem to have in the volume.
 
-    By log(v / l), v a class's share of all and l of the labels. As far as the labels can be a fair sample of each
-    class: fully if the mean entropy of what is said of them is no more than that of all, not at all from half as much
-    again on. As far as they are few for the volume: fully from a spacing of 50 voxels on, not at all below 30. And by
-    m / (m + `PRIOR_LABELS`), m the labels of the rarest class.
+    By log(v / l), v a class's share of all and l of the labels, times the `fairness` of the labels. As far as they are
+    few for the volume: fully from a spacing of 50 voxels on, not at all below 30. And by m / (m + `PRIOR_LABELS`), m
+    the labels of the rarest class.
 
     Parameters
     ----------
@@ -194,12 +193,22 @@ def follow_shares(
     of_volume = np.maximum(calibration.apply(P).mean(axis=0, dtype=np.float64), _LEAST_SHARE)
     of_labels = np.bincount(right, weights, minlength=k) / np.bincount(right, weights).sum()
     shift = np.log(of_volume / of_labels)
-    shift *= _fairness(known, P) * _sparseness(spacing) * rarest / (rarest + PRIOR_LABELS)
+    shift *= fairness(known, P) * _sparseness(spacing) * rarest / (rarest + PRIOR_LABELS)
     return replace(calibration, shift=shift - shift.mean())
 
 
-def _fairness(of_labels: NDArray[np.floating[Any]], of_all: NDArray[np.floating[Any]]) -> float:
-    """Return 1 where labels are no harder than the volume, 0 where they are much harder."""
+def fairness(of_labels: NDArray[np.floating[Any]], of_all: NDArray[np.floating[Any]]) -> float:
+    """Return how far labels can be a fair sample of each class, rather than what was asked because it is hard.
+
+    1 if the mean entropy of what is said of them is no more than that of all, 0 from half as much again on.
+
+    Parameters
+    ----------
+    of_labels
+        (m, k) probabilities of labels that were held out.
+    of_all
+        (n, k) of supervoxels, labelled or not.
+    """
     entropy = float(_entropy(of_all).mean())
     harder = float(_entropy(of_labels).mean()) / entropy if entropy else _CHOSEN
     return float(np.clip((_CHOSEN - harder) / (_CHOSEN - _FAIR), 0, 1))

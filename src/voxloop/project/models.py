@@ -16,7 +16,7 @@ from voxloop.io.atomic import write_atomically
 logger = logging.getLogger(__name__)
 
 # Raised when the same labels and features give another classifier.
-VERSION = 13
+VERSION = 14
 
 
 def save_classifier(path: Path, classifier: Classifier, digest: str) -> None:

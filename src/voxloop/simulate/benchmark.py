@@ -28,7 +28,7 @@ from voxloop.specs import ClassifierSpec, Spec, digest_of
 
 LEARN, JUDGE = 0, 1
 TableFormat = Literal["csv", "parquet"]
-_VERSION = 9  # of what a run computes; a new one makes stored runs stale
+_VERSION = 10  # of what a run computes; a new one makes stored runs stale
 _IDENTITY = "simulation.txt"
 
 
