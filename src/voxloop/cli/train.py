@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n-trees", type=int, metavar="N", help="trees in the forest (default: 100)")
     parser.add_argument("--min-samples-leaf", type=int, metavar="N", help="labels a leaf holds at least (default: 1)")
     parser.add_argument(
-        "--smoothing", type=int, metavar="N", help="rounds of smoothing along the graph (default: 0 to 1)"
+        "--smoothing", type=int, metavar="N", help="rounds of smoothing along the graph (default: up to 1)"
     )
     parser.add_argument("--seed", type=int, help="the same seed gives the same bits (default: 0)")
 
