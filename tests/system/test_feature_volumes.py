@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,46 @@ def test_a_wrong_or_swapped_volume_is_refused(project_file: Path, cells: Path) -
     save_probabilities(cells / "p.npy", shape, seed=1)
     with Project.open(project_file) as project, pytest.raises(ProjectError, match=r"p\.npy has changed"):
         project.features()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1e300])
+def test_a_volume_that_is_not_finite_is_refused_before_it_is_in_the_project(
+    project_file: Path, cells: Path, wrong: float
+) -> None:
+    with Project.open(project_file) as project:
+        before = project.features().names
+        volume = np.zeros((*project.images[0].shape, 2))
+        last = tuple(n - 1 for n in project.images[0].shape)
+        volume[(*last, 1)] = wrong
+        np.save(cells / "wrong.npy", volume)
+        with pytest.raises(
+            InputError, match=rf"wrong must hold finite .* channel 1 of voxel .* = {re.escape(str(last))}"
+        ):
+            project.add_feature_volume(cells / "wrong.npy", axes="zyxc")
+        assert project.features().names == before
+        np.save(cells / "wrong.npy", np.nan_to_num(volume, posinf=1, neginf=1).clip(-1, 1))
+        project.add_feature_volume(cells / "wrong.npy", axes="zyxc")
+        assert len(project.features().names) > len(before)
+
+
+def test_a_volume_that_was_removed_leaves_no_trace(project_file: Path, cells: Path, capsys) -> None:
+    with Project.open(project_file) as project:
+        before = project.features()
+        save_probabilities(cells / "p.npy", project.images[0].shape)
+        project.add_feature_volume(cells / "p.npy")
+        assert project.features().names != before.names
+        project.remove_feature_volume("p")
+        assert project.features().names == before.names
+        np.testing.assert_array_equal(project.features().values, before.values)
+        with pytest.raises(InputError, match=r"has no feature volume 'p'; those that it has: none"):
+            project.remove_feature_volume("p")
+    features = ["features", str(project_file)]
+    assert main([*features, "--volume", str(cells / "p.npy")]) == 0
+    assert main([*features, "--drop-volume", "q"]) == 2
+    assert "has no feature volume 'q'; those that it has: 'p'" in capsys.readouterr().err
+    assert main([*features, "--drop-volume", "p"]) == 0
+    with Project.open(project_file) as project:
+        assert project.features().names == before.names
 
 
 def test_a_moved_volume_is_found_again(project_file: Path, cells: Path) -> None:

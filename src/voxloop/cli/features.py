@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--volume", action="append", default=[], metavar="FILE",
         help="describe the image by a volume of your own as well, such as probabilities; once for each volume",
     )  # fmt: skip
+    parser.add_argument(
+        "--drop-volume", action="append", default=[], metavar="NAME", help="no longer use that volume of your own"
+    )
     parser.add_argument("--image", type=int, default=0, help="the image that the volumes belong to (default: 0)")
     parser.add_argument("--suggest", action="store_true", help="say which are worth it for the labels there are")
 
@@ -71,6 +74,8 @@ def run(options: argparse.Namespace, output: Output) -> None:
         if options.left_out is not None:
             chosen["left_out"] = [tuple(pair.partition(":")[::2]) for pair in options.left_out]
         project.configure(features=chosen)
+        for name in options.drop_volume:
+            project.remove_feature_volume(name, image=options.image)
         for path in options.volume:
             project.add_feature_volume(path, image=options.image)
         lines, data = [], []

@@ -232,13 +232,34 @@ class ImageFolder(ProjectFolder):
         Raises
         ------
         InputError
-            If the shape is another one, or there is a feature volume of this name.
+            If the shape is another one, a value is not finite, or there is a feature volume of this name.
         """
         self._check_writable()
         changed, _ = record_feature_volume(self.folder, self._image_record(image), path, axes=axes, name=name)
-        images = tuple(changed if i == image else record for i, record in enumerate(self.images))
-        self._save(self._record.changed(images=images))
-        self._opened.pop(image, None)
+        self._replace(image, changed)
+
+    def remove_feature_volume(self, name: str, *, image: int = 0) -> None:
+        """No longer describe an image by a volume of your own; its file stays.
+
+        Parameters
+        ----------
+        name
+            What its columns are called.
+        image
+            Which image.
+
+        Raises
+        ------
+        InputError
+            If the image has no feature volume of this name.
+        """
+        self._check_writable()
+        record = self._image_record(image)
+        kept = tuple(own for own in record.feature_volumes if own.name != name)
+        if len(kept) == len(record.feature_volumes):
+            known = ", ".join(repr(own.name) for own in kept) or "none"
+            raise InputError(f"{record.name} has no feature volume {name!r}; those that it has: {known}")
+        self._replace(image, record.changed(feature_volumes=kept))
 
     def missing_files(self) -> list[str]:
         """Return where files of the images were that are missing now, absolute paths as they were remembered."""
@@ -279,6 +300,11 @@ class ImageFolder(ProjectFolder):
         self._save(self._record.changed(images=records))
         self._opened.clear()
         return found
+
+    def _replace(self, image: int, changed: ImageRecord) -> None:
+        images = tuple(changed if i == image else record for i, record in enumerate(self.images))
+        self._save(self._record.changed(images=images))
+        self._opened.pop(image, None)
 
     def _add(self, record: ImageRecord) -> None:
         self._save(self._record.changed(images=(*self.images, record)))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from voxloop.blocks import Box, Shape3
+from voxloop.blocks import Box, Shape3, partition
 from voxloop.color import as_lab
 from voxloop.errors import InputError, MissingFileError, ProjectError
 from voxloop.io import open_labels, open_volume, source_exists
@@ -26,6 +26,7 @@ Color = Literal["stored", "lab"]
 Channels = Sequence[int | str]
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
+_CHECKED_SIDE = 64  # voxels that are looked at together: of an embedding with 64 channels 70 MB
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
@@ -276,10 +277,27 @@ def record_feature_volume(
         raise InputError(f"{whole.name} has shape {whole.shape} but {record.name} has shape {record.shape}")
     if any(own.name == whole.name for own in record.feature_volumes):
         raise InputError(f"{record.name} has a feature volume {whole.name!r} already; give another name")
+    _check_finite(volume)
     assert whole.path is not None
     file = file_record(folder, whole.path, whole.axes, volume.fingerprint())
     own = FeatureVolumeRecord(name=whole.name, file=file, cropped=cropped)
     return record.changed(feature_volumes=(*record.feature_volumes, own)), volume
+
+
+def _check_finite(volume: Volume) -> None:
+    """Raise `InputError` if a value is not finite as float32: with it in the project no features could be computed."""
+    if volume.dtype.kind != "f":
+        return
+    for block in partition(volume.shape, (_CHECKED_SIDE,) * 3):
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(volume.read(block.inner).astype(np.float32))
+        if not finite.all():
+            channel, *inside = (int(i) for i in np.argwhere(~finite)[0])
+            voxel = tuple(i + start for i, start in zip(inside, block.inner.start, strict=True))
+            raise InputError(
+                f"{volume.name} must hold finite numbers within the range of float32, "
+                f"but not channel {channel} of voxel (z, y, x) = {voxel}"
+            )
 
 
 def _open_feature_volume(folder: Path, record: ImageRecord, own: FeatureVolumeRecord) -> Volume:
